@@ -1,0 +1,247 @@
+//! Names of things: one newtype per meaning, so that two of them cannot be swapped.
+
+use std::fmt;
+
+use crate::hash::labelled_hash;
+use crate::label::HashLabel;
+use crate::wire::fixed_bytes;
+
+/// Why bytes are not the named thing.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdError {
+    /// Not a point on the curve, or not in its one encoding.
+    #[error("not a public key")]
+    NotAKey,
+    /// A key of small order: signatures under it, or secrets agreed with it, prove nothing.
+    #[error("a weak public key")]
+    WeakKey,
+    /// Wrong number of bytes.
+    #[error("wrong length")]
+    WrongLength,
+}
+
+/// Declares a newtype over `[u8; N]` for which all bytes are legal.
+macro_rules! opaque_id {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; $len]);
+
+        impl $name {
+            /// The bytes' meaning is opaque: all are legal.
+            #[must_use]
+            pub const fn new(bytes: [u8; $len]) -> Self {
+                Self(bytes)
+            }
+
+            /// As [`Self::new`].
+            ///
+            /// # Errors
+            /// None; the signature is that of the checked ids.
+            pub const fn from_bytes(bytes: [u8; $len]) -> Result<Self, IdError> {
+                Ok(Self(bytes))
+            }
+
+            /// The bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; $len] {
+                &self.0
+            }
+        }
+
+        fixed_bytes!($name, $len);
+    };
+}
+
+/// Shows an id as hexadecimal.
+macro_rules! shown_as_hex {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), hex(&self.0))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let bytes = unhex(text).ok_or(IdError::WrongLength)?;
+                bytes.try_into().map(Self).map_err(|_| IdError::WrongLength)
+            }
+        }
+    };
+}
+
+/// Shows that there is one, and nothing of it.
+macro_rules! redacted {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "([redacted])"))
+            }
+        }
+    };
+}
+
+/// An identity: its Ed25519 public key, which never changes. Text form: [`crate::text`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityKey([u8; 32]);
+
+impl IdentityKey {
+    /// Checks that the bytes are a key in its one encoding, and not of small order.
+    ///
+    /// # Errors
+    /// [`IdError::NotAKey`], [`IdError::WeakKey`].
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| IdError::NotAKey)?;
+        if key.is_weak() {
+            return Err(IdError::WeakKey);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Enough of the text form to tell two people apart in a list or a debug log.
+    #[must_use]
+    pub fn short(&self) -> String {
+        crate::text::encode_identity_key(self).chars().take(14).collect()
+    }
+}
+
+fixed_bytes!(IdentityKey, 32);
+
+impl fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdentityKey({})", self.short())
+    }
+}
+
+impl fmt::Display for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::text::encode_identity_key(self))
+    }
+}
+
+/// An X25519 public key, not of small order (RFC 7748 section 6.1): for Noise, and nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NoiseKey([u8; 32]);
+
+/// An X25519 public key, not of small order: blobs are sealed to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SealKey([u8; 32]);
+
+macro_rules! x25519_key {
+    ($name:ident) => {
+        impl $name {
+            /// Refuses the encodings of points of small order, with and without the high bit.
+            ///
+            /// # Errors
+            /// [`IdError::WeakKey`].
+            pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
+                if is_low_order(&bytes) { Err(IdError::WeakKey) } else { Ok(Self(bytes)) }
+            }
+
+            /// The bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+        }
+
+        fixed_bytes!($name, 32);
+        shown_as_hex!($name);
+    };
+}
+x25519_key!(NoiseKey);
+x25519_key!(SealKey);
+
+/// Whether an X25519 public key has small order: then every shared secret with it is zero.
+///
+/// Decided by agreement with a fixed scalar: the result is zero for exactly these points.
+#[must_use]
+pub fn is_low_order(public: &[u8; 32]) -> bool {
+    x25519_dalek::x25519([0x40; 32], *public) == [0; 32]
+}
+
+opaque_id!(
+    /// A message, across all paths that it takes: 16 random bytes from its author.
+    MessageId, 16
+);
+shown_as_hex!(MessageId);
+opaque_id!(
+    /// An MLS group: 16 random bytes from its creator.
+    GroupId, 16
+);
+shown_as_hex!(GroupId);
+opaque_id!(
+    /// A blob in one mailbox: labelled hash over recipient and blob.
+    BlobId, 16
+);
+shown_as_hex!(BlobId);
+opaque_id!(
+    /// One life of a relay's store.
+    Incarnation, 16
+);
+shown_as_hex!(Incarnation);
+opaque_id!(
+    /// What a mailbox keeper knows of a token.
+    TokenHash, 32
+);
+shown_as_hex!(TokenHash);
+opaque_id!(
+    /// An Ed25519 signature.
+    SignatureBytes, 64
+);
+shown_as_hex!(SignatureBytes);
+opaque_id!(
+    /// Opens a mailbox to whoever holds it. A secret between owner and holder.
+    Token, 16
+);
+redacted!(Token);
+
+impl Token {
+    /// What the keeper of the mailbox is told instead of the token.
+    #[must_use]
+    pub fn hash(&self) -> TokenHash {
+        TokenHash(labelled_hash(HashLabel::TokenHash, &[], &self.0))
+    }
+}
+
+impl BlobId {
+    /// The id of `blob` in the mailbox of `recipient`.
+    #[must_use]
+    pub fn of(recipient: &IdentityKey, blob: &[u8]) -> Self {
+        let hash = labelled_hash(HashLabel::BlobId, recipient.as_bytes(), blob);
+        let mut id = [0; 16];
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self(id)
+    }
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes from hexadecimal of either case.
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits = digits?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| (high << 4) | low).collect())
+}

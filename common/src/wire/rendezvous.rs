@@ -1,0 +1,123 @@
+//! Messages between a node and a rendezvous server.
+
+use serde::{Deserialize, Serialize};
+
+use super::bounded::List;
+use super::endpoint::Endpoint;
+use crate::id::{IdentityKey, SignatureBytes};
+use crate::identity::Identity;
+use crate::limit::{MAX_ENDPOINTS, MAX_LIST_PAGE, MAX_SERVERS};
+use crate::time::Timestamp;
+
+/// What a registration says and its signature covers (with the identity's hash in front).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Where the peer can be dialled; may be empty: then only its relays are announced.
+    pub endpoints: List<Endpoint, MAX_ENDPOINTS>,
+    /// Seconds that the registration should last; clamped by the server.
+    pub ttl: u32,
+    /// Shown in listings.
+    pub listed: bool,
+}
+
+/// Registers or renews.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// Who.
+    pub identity: Identity,
+    /// Where.
+    pub registration: Registration,
+    /// Label `rdv-register`, context the TLS exporter, body
+    /// `[SHA-256(identity), endpoints, ttl, listed]`.
+    pub signature: SignatureBytes,
+}
+
+/// The registration stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// When it ends, by the server's clock.
+    pub expires_at: Timestamp,
+    /// Seconds after which to register again.
+    pub renewal_interval: u32,
+    /// The client's address as seen here.
+    pub observed: Option<Endpoint>,
+}
+
+/// What a lookup asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupTarget {
+    /// One identity.
+    One(IdentityKey),
+    /// A page of the listed identities, after this key (nil for the first page).
+    Listed(Option<IdentityKey>),
+}
+
+/// `[target, list_all, after]` (specification 7.2, with paging).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Set for one identity.
+    pub target: Option<IdentityKey>,
+    /// Set for a page of a listing; exactly one of the two.
+    pub list_all: bool,
+    /// Last key of the page before.
+    pub after: Option<IdentityKey>,
+}
+
+impl Lookup {
+    /// A lookup of one identity.
+    #[must_use]
+    pub const fn one(target: IdentityKey) -> Self {
+        Self { target: Some(target), list_all: false, after: None }
+    }
+
+    /// A page of a listing.
+    #[must_use]
+    pub const fn listed(after: Option<IdentityKey>) -> Self {
+        Self { target: None, list_all: true, after }
+    }
+
+    /// What is asked for; `None` when the fields contradict each other.
+    #[must_use]
+    pub fn asked(&self) -> Option<LookupTarget> {
+        match (self.target, self.list_all, self.after) {
+            (Some(target), false, None) => Some(LookupTarget::One(target)),
+            (None, true, after) => Some(LookupTarget::Listed(after)),
+            _ => None,
+        }
+    }
+}
+
+/// Somebody who is or was registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Who; to be verified.
+    pub identity: Identity,
+    /// Where; empty once the registration has expired.
+    pub endpoints: List<Endpoint, MAX_ENDPOINTS>,
+    /// Start of the day (UTC) of the last registration.
+    pub last_seen: Timestamp,
+    /// The registration stands.
+    pub online: bool,
+}
+
+/// Who was found: at most one for a lookup of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupResponse {
+    /// Ascending by identity key.
+    pub peers: List<PeerInfo, MAX_LIST_PAGE>,
+    /// More follow after the last one.
+    pub has_more: bool,
+}
+
+/// Asks for other rendezvous servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListServers();
+
+/// Suggestions for a person to consider; never used by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// Names and ports: TLS needs the name.
+    pub servers: List<Endpoint, MAX_SERVERS>,
+    /// The server's clock.
+    pub time: Timestamp,
+}
