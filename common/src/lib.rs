@@ -17,6 +17,7 @@ pub mod pow;
 pub mod signed;
 
 pub mod identity;
+pub mod long_frame;
 pub mod text;
 pub mod wire;
 

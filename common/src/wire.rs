@@ -24,7 +24,7 @@ pub use relay::{
 };
 pub use rendezvous::{
     ListServers, Lookup, LookupResponse, LookupTarget, PeerInfo, Register, Registered,
-    Registration, Servers,
+    Registration, Servers, registration_body,
 };
 
 pub(crate) use bounded::fixed_bytes;

@@ -3,10 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::bounded::List;
+use super::encode;
 use super::endpoint::Endpoint;
 use crate::id::{IdentityKey, SignatureBytes};
-use crate::identity::Identity;
+use crate::identity::{Identity, VerifiedIdentity};
+use crate::key::IdentitySecret;
+use crate::label::SignatureLabel;
 use crate::limit::{MAX_ENDPOINTS, MAX_LIST_PAGE, MAX_SERVERS};
+use crate::signed::BadSignature;
 use crate::time::Timestamp;
 
 /// What a registration says and its signature covers (with the identity's hash in front).
@@ -18,6 +22,47 @@ pub struct Registration {
     pub ttl: u32,
     /// Shown in listings.
     pub listed: bool,
+}
+
+/// What the signature of a registration covers: `[SHA-256(identity), endpoints, ttl, listed]`.
+///
+/// The identity is named by the digest of its own encoding, so that one signature can never be
+/// moved to another version of it.
+#[must_use]
+pub fn registration_body(identity: &Identity, registration: &Registration) -> Vec<u8> {
+    let digest = identity.digest();
+    let digest = serde_bytes::Bytes::new(&digest);
+    encode(&(digest, &registration.endpoints, registration.ttl, registration.listed))
+}
+
+impl Registration {
+    /// Signs the registration of `identity` for the one TLS session that has this `exporter`
+    /// (label [`crate::label::TLS_EXPORTER`], no context, 32 bytes): it is worth nothing in
+    /// another session, or at another server.
+    #[must_use]
+    pub fn sign(
+        &self,
+        secret: &IdentitySecret,
+        identity: &Identity,
+        exporter: &[u8; 32],
+    ) -> SignatureBytes {
+        let body = registration_body(identity, self);
+        secret.sign(SignatureLabel::RendezvousRegister, exporter, &body)
+    }
+
+    /// Checks that the identity's own key signed this registration in this TLS session.
+    ///
+    /// # Errors
+    /// [`BadSignature`], without saying which part is wrong.
+    pub fn verify(
+        &self,
+        signature: &SignatureBytes,
+        identity: &VerifiedIdentity,
+        exporter: &[u8; 32],
+    ) -> Result<(), BadSignature> {
+        let body = registration_body(identity.identity(), self);
+        identity.key().verify(SignatureLabel::RendezvousRegister, exporter, &body, signature)
+    }
 }
 
 /// Registers or renews.
