@@ -1,1 +1,2 @@
-//! Placeholder.
+//! A person's own node: identity, contacts, conversations, delivery.
+pub mod api;

@@ -1,0 +1,193 @@
+//! What the node tells unasked. Events carry sequence numbers that never repeat and never go back,
+//! so that a watcher that was away can ask for what it missed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sremp_common::time::Timestamp;
+
+use super::view::{FlagsView, MessageView};
+use super::{MessageState, word};
+
+/// Something happened: `{event, seq, at, ...}`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises with every event of this node.
+    pub seq: u64,
+    /// When, by this node's clock.
+    pub at: Timestamp,
+    /// What; its fields stand beside `seq` and `at`.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// Number and kind only: texts do not belong into logs.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Event({} {})", self.seq, self.body.kind())
+    }
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventBody {
+    /// First line of a stream. Its `seq` is where the stream starts: what follows is newer.
+    Ready {
+        /// Own id.
+        id: String,
+        /// Own name.
+        name: String,
+        /// Oldest event still recorded: when it is beyond `seq + 1`, something was missed.
+        first: u64,
+    },
+    /// A message came, or an own one was queued.
+    Message(Box<MessageView>),
+    /// An own message has come further.
+    State {
+        /// Id of the message.
+        message_id: String,
+        /// Id of the conversation.
+        conversation: String,
+        /// How far.
+        state: MessageState,
+        /// Why it failed.
+        error: Option<String>,
+    },
+    /// A stranger asks for a first contact.
+    Request {
+        /// Id of the stranger.
+        id: String,
+        /// What they call themselves.
+        name: String,
+        /// What they say about themselves.
+        flags: FlagsView,
+        /// Name of the group that they invite to.
+        group: Option<String>,
+    },
+    /// Something changed about a contact.
+    Contact {
+        /// Id.
+        id: String,
+        /// What they call themselves.
+        name: String,
+        /// What the owner calls them.
+        alias: Option<String>,
+        /// What changed.
+        change: Change,
+    },
+    /// Something changed about a group.
+    Group {
+        /// Id.
+        id: String,
+        /// What it is called.
+        name: String,
+        /// What changed.
+        change: Change,
+        /// Id of the member who did it.
+        by: Option<String>,
+        /// Id of the member whom it happened to.
+        who: Option<String>,
+        /// Epoch after it.
+        epoch: u64,
+    },
+    /// A session was opened or lost.
+    Connection {
+        /// What is at the other end.
+        kind: ConnectionKind,
+        /// Id of a peer or relay, `HOST:PORT` of a rendezvous server.
+        id: String,
+        /// Name, as far as there is one.
+        name: Option<String>,
+        /// Whether it is up now.
+        connected: bool,
+    },
+}
+
+/// The word in the field `event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// See [`EventBody::Ready`].
+    Ready,
+    /// See [`EventBody::Message`].
+    Message,
+    /// See [`EventBody::State`].
+    State,
+    /// See [`EventBody::Request`].
+    Request,
+    /// See [`EventBody::Contact`].
+    Contact,
+    /// See [`EventBody::Group`].
+    Group,
+    /// See [`EventBody::Connection`].
+    Connection,
+}
+
+word::text_form!(EventKind, "a kind of event", {
+    Ready = "ready", Message = "message", State = "state", Request = "request",
+    Contact = "contact", Group = "group", Connection = "connection",
+});
+
+impl EventBody {
+    /// The word in the field `event`.
+    #[must_use]
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::Ready { .. } => EventKind::Ready,
+            Self::Message(_) => EventKind::Message,
+            Self::State { .. } => EventKind::State,
+            Self::Request { .. } => EventKind::Request,
+            Self::Contact { .. } => EventKind::Contact,
+            Self::Group { .. } => EventKind::Group,
+            Self::Connection { .. } => EventKind::Connection,
+        }
+    }
+}
+
+impl fmt::Debug for EventBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventBody({})", self.kind())
+    }
+}
+
+/// What changed about a contact or group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// New: a contact, or a member of a group.
+    Added,
+    /// Gone.
+    Removed,
+    /// A member left by itself.
+    Left,
+    /// The owner joined the group.
+    Joined,
+    /// Another name.
+    Renamed,
+    /// Trust, verification, alias or policy changed here.
+    Edited,
+    /// A new version of the identity, or new keys of a member.
+    Updated,
+    /// A member became an admin.
+    Promoted,
+    /// An admin became a member.
+    Demoted,
+    /// Two branches of the group met, and this node went over to the other one.
+    Switched,
+    /// The group was out of step here, and is being healed or was healed.
+    Recovered,
+    /// A second contact with a name that is known already.
+    NameClash,
+}
+
+/// What is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionKind {
+    /// Somebody's own node.
+    Peer,
+    /// A relay that holds a mailbox for this node.
+    Relay,
+    /// A rendezvous server.
+    Rendezvous,
+}
