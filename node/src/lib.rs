@@ -1,2 +1,4 @@
 //! A person's own node: identity, contacts, conversations, delivery.
 pub mod api;
+pub mod groups;
+pub mod store;

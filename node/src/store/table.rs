@@ -1,0 +1,72 @@
+//! The tables of the node's store: a closed list, so that two modules never share one by accident.
+
+use redb::TableDefinition;
+
+/// Names the tables once: for the enum, the list and the database.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// A table of the store, from bytes to bytes. The owner of a table knows its rows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Table {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Table {
+            /// All tables.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+tables! {
+    /// Schema version, own settings and counters.
+    Meta = "meta",
+    /// People and programs that we know.
+    Contacts = "contacts",
+    /// Conversations as shown.
+    Conversations = "conversations",
+    /// History.
+    Messages = "messages",
+    /// Message id to place in the history.
+    MessageIndex = "message-index",
+    /// What is to be delivered.
+    Outbox = "outbox",
+    /// The bytes of it.
+    OutboxBlobs = "outbox-blobs",
+    /// What became of inputs.
+    Verdicts = "verdicts",
+    /// Inputs that wait for something.
+    Deferred = "deferred",
+    /// First contacts that wait for the user.
+    Requests = "requests",
+    /// One record for each group: its retained states and the tip (`groups`).
+    Groups = "groups",
+    /// One row for each retained state: its wrap keys (`groups`).
+    GroupStates = "group-states",
+    /// The rows of OpenMLS (`groups`).
+    Mls = "mls",
+    /// Our own key packages, and Welcomes that were used (`groups`).
+    KeyPackages = "key-packages",
+    /// Tokens that we gave away, and that we hold.
+    Tokens = "tokens",
+    /// Relays.
+    Relays = "relays",
+    /// Rendezvous servers.
+    Rendezvous = "rendezvous",
+    /// What `watch` shows.
+    Events = "events",
+    /// Where peers were reached.
+    Endpoints = "endpoints",
+}
+
+impl Table {
+    pub(super) const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(self.name())
+    }
+}
