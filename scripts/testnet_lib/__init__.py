@@ -1,0 +1,13 @@
+"""The parts of `scripts/testnet` and `scripts/kill-test`, from the bottom up:
+
+failure       how a command of the testnet fails, in words for a person
+ports         addresses that programs can have to themselves
+process       one operating-system process: start, ready line, signals
+programs      what the three programs want on their command lines; the only module that knows
+network       a testnet: its programs and its directory
+node          a node spoken to through its own command line
+transcript    a story as it is told on a terminal
+story         the demo
+killing       the test with a thousand messages and many kills
+command_line  what people type
+"""
