@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The one test binary for what crosses a crate: one link, one run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "all of this is test code, helpers included"
+)]
+
+mod layers;
