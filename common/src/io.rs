@@ -2,6 +2,7 @@
 //! stream or starts a task.
 #![expect(clippy::disallowed_methods, reason = "this is the shell that the rule is about")]
 
+pub mod control;
 pub mod private;
 
 use std::time::{SystemTime, UNIX_EPOCH};
