@@ -1,0 +1,63 @@
+//! The relay's own database file, and how its transactions are made durable.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use redb::{Builder, Database, Durability, StorageBackend, WriteTransaction};
+
+use crate::store::StoreError;
+
+/// A database that holds mailboxes and nothing else.
+pub struct RedbStore {
+    database: Database,
+}
+
+impl RedbStore {
+    /// Opens the file, or creates it with mode 0600. `cache` bytes of pages are kept in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyOpen`] when another process has the file.
+    pub fn open(path: &Path, cache: usize) -> Result<Self, StoreError> {
+        // redb would create the file with whatever the umask leaves.
+        OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| StoreError::Database(Box::new(error)))?;
+        let database = Builder::new().set_cache_size(cache).create(path)?;
+        Ok(Self { database })
+    }
+
+    /// A database on something else than a file: memory, or a disk that fails on purpose.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub fn with_backend(backend: impl StorageBackend, cache: usize) -> Result<Self, StoreError> {
+        let database = Builder::new().set_cache_size(cache).create_with_backend(backend)?;
+        Ok(Self { database })
+    }
+
+    /// Begins a transaction that will be durable when its commit returns: synced, in two phases
+    /// (strangers choose what is stored, and redb's checksums are not cryptographic), and with the
+    /// allocator's state (so that a restart after a crash does not walk the file).
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_two_phase_commit(true);
+        transaction.set_quick_repair(true);
+        Ok(transaction)
+    }
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedbStore")
+    }
+}
