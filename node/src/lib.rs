@@ -2,3 +2,4 @@
 pub mod api;
 pub mod groups;
 pub mod store;
+pub mod transport;

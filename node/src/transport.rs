@@ -15,10 +15,13 @@
 
 mod address;
 mod call;
+mod check;
 mod dial;
 mod incoming;
 mod keep;
+mod life;
 mod link;
+mod policy;
 mod rendezvous;
 mod session;
 mod status;
@@ -30,14 +33,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sremp_common::connection::{Local, Role};
+use sremp_common::connection::{Local, ReassemblyBudget, Role};
 use sremp_common::entropy::Entropy;
 use sremp_common::id::IdentityKey;
-use sremp_common::identity::{RelayRecord, VerifiedIdentity};
+use sremp_common::identity::VerifiedIdentity;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{Endpoint, ErrorBody, ErrorCode, Message, Registration, RequestId};
 
+use call::{Body, CallId, Calls, Place};
+use keep::Keep;
+use life::End;
+use link::{Link, LinkKey};
+use rendezvous::Server;
+use session::Session;
+
 pub use address::{Candidate, Origin, is_public};
+pub use incoming::{
+    MAX_CONNECTIONS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_NETWORK, MAX_STRANGER_SESSIONS,
+};
+pub use session::WRITE_WINDOW;
 pub use status::{Counters, Direction, SessionKind, SessionView};
 
 /// A connection. The transport gives odd numbers to those that it dials, the shell gives even
@@ -176,6 +190,9 @@ pub enum CallError {
     /// The target is one of those that get no session.
     #[error("rejected")]
     Rejected,
+    /// No request, too long, or not one for this kind of target: a defect of ours.
+    #[error("this cannot be asked there")]
+    Unsendable,
     /// More calls wait for this target than we keep.
     #[error("too many calls wait for this target")]
     Busy,
@@ -257,6 +274,16 @@ pub struct Transport {
     local: Arc<Local>,
     config: TransportConfig,
     entropy: Entropy,
+    /// Bounds the incomplete messages of all connections together.
+    budget: ReassemblyBudget,
+    next_conn: ConnId,
+    sessions: BTreeMap<ConnId, Session>,
+    links: BTreeMap<LinkKey, Link>,
+    calls: Calls,
+    relays: BTreeMap<IdentityKey, Keep>,
+    servers: Vec<Server>,
+    known: BTreeSet<IdentityKey>,
+    rejected: BTreeSet<IdentityKey>,
     effects: VecDeque<Effect>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -265,82 +292,263 @@ pub struct Transport {
 impl Transport {
     /// A transport without any connection.
     #[must_use]
-    pub fn new(local: Arc<Local>, entropy: Entropy, config: TransportConfig) -> Self;
+    pub fn new(local: Arc<Local>, entropy: Entropy, config: TransportConfig) -> Self {
+        Self {
+            local,
+            config,
+            entropy,
+            budget: ReassemblyBudget::new(ReassemblyBudget::DEFAULT_CAP),
+            next_conn: 1,
+            sessions: BTreeMap::new(),
+            links: BTreeMap::new(),
+            calls: Calls::default(),
+            relays: BTreeMap::new(),
+            servers: Vec::new(),
+            known: BTreeSet::new(),
+            rejected: BTreeSet::new(),
+            effects: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
 
-    /// Replaces our identity for connections from now on.
-    pub fn set_local(&mut self, local: Arc<Local>);
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Accepted { conn, from } => self.accepted(conn, from, now),
+            Input::Connected { conn } => self.connected(conn, now),
+            Input::DialFailed { conn } | Input::Eof { conn } => self.stream_ended(conn, now),
+            Input::TlsConnected { conn, exporter } => {
+                if let Some(place) = self.server_of(conn) {
+                    self.tls_connected(place, exporter, now);
+                }
+            }
+            Input::Bytes { conn, bytes } => self.bytes_came(conn, &bytes, now),
+            Input::Written { conn, bytes } => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.writing = session.writing.saturating_sub(bytes);
+                    self.settle(conn, now);
+                }
+            }
+        }
+        self.debug_check();
+    }
 
-    /// Replaces the list of those who get no session: open ones end, waiting calls are answered.
-    pub fn set_rejected(&mut self, rejected: BTreeSet<IdentityKey>, now: Now);
+    /// To be called at [`Self::poll_timeout`]; early or twice is harmless.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
+        let due: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| is_due(session.poll_timeout(self.idle_limit(session))))
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in due {
+            self.session_timeout(conn, now);
+        }
+        while let Some(id) = self.calls.next_expired(now.instant) {
+            self.call_expired(id, now);
+        }
+        let dials: Vec<_> = self.links.keys().copied().collect();
+        for key in dials {
+            self.advance_dial(key, now);
+        }
+        self.dial_due_relays(now);
+        self.servers_handle_timeout(now);
+        self.debug_check();
+    }
 
-    /// Replaces the list of those we know (contacts, fellow members): they may send larger messages
-    /// and keep idle sessions.
-    pub fn set_known(&mut self, known: BTreeSet<IdentityKey>);
+    /// When to call [`Self::handle_timeout`]; may move with every other call.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sessions = self
+            .sessions
+            .values()
+            .filter_map(|session| session.poll_timeout(self.idle_limit(session)))
+            .min();
+        let others = [self.calls.poll_timeout(), self.links_timeout(), self.servers_timeout()];
+        others.into_iter().flatten().chain(sessions).min()
+    }
 
-    /// Replaces the list of rendezvous servers. Calls to a place whose server changes are answered.
-    pub fn set_rendezvous(&mut self, servers: Vec<RendezvousServer>);
+    /// What the shell has to do next.
+    #[must_use]
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What happened next, for the layers above.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
 
     /// Calls `target`; answered by exactly one [`Event::Answer`] with `tag`.
     ///
     /// Without a session the candidates are dialled; without candidates the answer is
     /// [`CallError::Unreachable`] at once, unless a dial is under way already.
-    pub fn call(&mut self, target: Target, candidates: &[Candidate], message: Message, tag: u64, now: Now);
+    pub fn call(
+        &mut self,
+        target: Target,
+        candidates: &[Candidate],
+        message: Message,
+        tag: u64,
+        now: Now,
+    ) {
+        match target {
+            Target::Peer(key) | Target::OwnRelay(key) => {
+                self.call_link(LinkKey::Identified(key), candidates, message, tag, now);
+            }
+            Target::Anonymous(keeper, conversation) => {
+                let key = LinkKey::Anonymous(keeper, conversation);
+                self.call_link(key, candidates, message, tag, now);
+            }
+            Target::Rendezvous(place) => {
+                self.call_server(place, Body::Message(message), tag, now);
+            }
+        }
+        self.debug_check();
+    }
 
-    /// Registers at a rendezvous server: signed by our identity over the connection's TLS exporter.
-    pub fn register(&mut self, server: usize, registration: Registration, tag: u64, now: Now);
+    /// Registers at a rendezvous server: signed by our identity over the connection's TLS
+    /// exporter. Answered as a call.
+    pub fn register(&mut self, server: usize, registration: Registration, tag: u64, now: Now) {
+        self.call_server(server, Body::Register(registration), tag, now);
+    }
 
     /// Answers a request; ignored when the session has ended.
-    pub fn respond(&mut self, session: SessionId, request_id: RequestId, message: &Message, now: Now);
-
-    /// Ends one session.
-    pub fn close_session(&mut self, session: SessionId, code: ErrorCode, now: Now);
-
-    /// Ends the identified session with a peer and every dial for one.
-    pub fn close_peer(&mut self, peer: &IdentityKey, code: ErrorCode, now: Now);
-
-    /// Keeps an identified session with a relay up, until [`Self::drop_relay`].
-    pub fn keep_relay(&mut self, record: &RelayRecord, origin: Origin, now: Now);
-
-    /// No longer keeps a session with this relay; an open one ends.
-    pub fn drop_relay(&mut self, relay: &IdentityKey, now: Now);
+    pub fn respond(
+        &mut self,
+        session: SessionId,
+        request_id: RequestId,
+        message: &Message,
+        now: Now,
+    ) {
+        let Some(answering) = self.sessions.get_mut(&session) else { return };
+        if let (Some(open), Some(connection)) =
+            (answering.open.as_mut(), answering.connection.as_mut())
+        {
+            open.last_used = now.instant;
+            connection.respond(request_id, message);
+            self.settle(session, now);
+        }
+    }
 
     /// Tries in the background for a direct session; ends in [`Event::SessionUp`] or
-    /// [`Event::Unreached`], or in nothing when a session is there already.
-    pub fn probe_peer(&mut self, peer: IdentityKey, candidates: &[Candidate], now: Now);
+    /// [`Event::Unreached`], or in nothing when a session is there already, the peer is rejected,
+    /// or no candidate may be dialled.
+    pub fn probe_peer(&mut self, peer: IdentityKey, candidates: &[Candidate], now: Now) {
+        let key = LinkKey::Identified(peer);
+        if self.prepare_link(key, candidates, now).is_ok() {
+            self.advance_dial(key, now);
+        }
+        self.debug_check();
+    }
+
+    /// Ends one session.
+    pub fn close_session(&mut self, session: SessionId, code: ErrorCode, now: Now) {
+        if self.server_of(session).is_none() {
+            self.end(session, End::Orderly(code), now);
+        }
+        self.debug_check();
+    }
+
+    /// Ends the identified session with a peer and every dial for one.
+    pub fn close_peer(&mut self, peer: &IdentityKey, code: ErrorCode, now: Now) {
+        let key = LinkKey::Identified(*peer);
+        self.give_up_link(key, &CallError::Closed, now);
+        if let Some(conn) = self.links.get(&key).and_then(|link| link.session) {
+            self.end(conn, End::Orderly(code), now);
+        }
+        self.debug_check();
+    }
 
     /// Whether an identified session with this peer is open.
     #[must_use]
-    pub fn has_session(&self, peer: &IdentityKey) -> bool;
+    pub fn has_session(&self, peer: &IdentityKey) -> bool {
+        self.links.get(&LinkKey::Identified(*peer)).is_some_and(|link| link.session.is_some())
+    }
 
-    /// Every open session.
+    /// Every open session, by number.
     #[must_use]
-    pub fn sessions(&self) -> Vec<SessionView>;
+    pub fn sessions(&self) -> Vec<SessionView> {
+        self.sessions.iter().filter_map(|(conn, session)| self.view(*conn, session)).collect()
+    }
 
     /// What has been counted since the start.
     #[must_use]
-    pub fn counters(&self) -> &Counters;
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
 
-    /// Ends every session in an orderly way: before the program ends.
-    pub fn shut_down(&mut self, now: Now);
+impl Transport {
+    fn own_key(&self) -> IdentityKey {
+        self.local.identity.key()
+    }
 
-    /// Takes in what happened.
-    pub fn handle(&mut self, input: Input, now: Now);
+    fn bytes_came(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.last_received = now.instant;
+            if let Some(connection) = session.connection.as_mut() {
+                connection.handle_bytes(bytes, now);
+                self.hear(conn, now);
+            }
+        } else if let Some(place) = self.server_of(conn) {
+            self.server_bytes(place, bytes, now);
+        }
+    }
 
-    /// To be called at [`Self::poll_timeout`]; early or twice is harmless.
-    pub fn handle_timeout(&mut self, now: Now);
+    fn stream_ended(&mut self, conn: ConnId, now: Now) {
+        if let Some(place) = self.server_of(conn) {
+            return self.server_ended(place);
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if let Some(connection) = session.connection.as_mut() {
+            connection.handle_eof(now);
+            self.hear(conn, now);
+        }
+        // Whatever the connection made of it, there is no stream any more.
+        self.end(conn, End::Cut, now);
+    }
 
-    /// When to call [`Self::handle_timeout`]; may move with every other call.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant>;
+    fn call_expired(&mut self, id: CallId, now: Now) {
+        let Some(call) = self.calls.get(id) else { return };
+        let (place, sent) = (call.place, call.sent);
+        self.answer(id, Err(CallError::TimedOut));
+        match (place, sent) {
+            (Place::Server(place), sent) => self.server_call_expired(place, id, sent),
+            (Place::Link(key), None) => {
+                if let Some(link) = self.links.get_mut(&key) {
+                    link.waiting.retain(|waiting| *waiting != id);
+                }
+            }
+            (Place::Link(_), Some(sent)) => {
+                let Some(session) = self.sessions.get_mut(&sent.conn) else { return };
+                if let Some(open) = session.open.as_mut() {
+                    open.outstanding.remove(&sent.request);
+                }
+                if let Some(connection) = session.connection.as_mut() {
+                    connection.abandon(sent.request);
+                }
+                // Not a byte since the call: the path is dead, and the sooner it is found anew
+                // the better.
+                if session.last_received < sent.at {
+                    Counters::count(&mut self.counters.silent);
+                    self.end(sent.conn, End::Orderly(ErrorCode::TimedOut), now);
+                }
+            }
+        }
+    }
 
-    /// What the shell has to do next.
-    #[must_use]
-    pub fn poll_effect(&mut self) -> Option<Effect>;
+    /// The one answer to a call.
+    fn answer(&mut self, id: CallId, result: Result<Message, CallError>) {
+        if let Some(call) = self.calls.remove(id) {
+            self.events.push_back(Event::Answer { tag: call.tag, result });
+        }
+    }
 
-    /// What happened next, for the layers above.
-    #[must_use]
-    pub fn poll_event(&mut self) -> Option<Event>;
-
-    /// Panics when an invariant is broken: for debug builds and the simulator.
-    pub fn check_invariants(&self);
+    /// The one answer to a call that was never taken on.
+    fn answer_now(&mut self, tag: u64, error: CallError) {
+        self.events.push_back(Event::Answer { tag, result: Err(error) });
+    }
 }

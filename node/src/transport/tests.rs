@@ -1,0 +1,1 @@
+//! The transport against itself, over queues with a virtual clock.
