@@ -21,5 +21,12 @@ pub mod long_frame;
 pub mod text;
 pub mod wire;
 
+pub mod frame;
+
+pub mod chunk;
+pub mod noise;
+
+pub mod connection;
+
 #[cfg(feature = "io")]
 pub mod io;
