@@ -14,7 +14,6 @@
 
 pub mod redb;
 
-
 use sremp_common::id::{BlobId, IdentityKey, Incarnation, TokenHash};
 use sremp_common::identity::Identity;
 use sremp_common::limit::MAX_KEY_PACKAGE;

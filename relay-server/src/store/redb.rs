@@ -494,9 +494,9 @@ from_redb!(CommitError, SetDurabilityError, StorageError, TableError, Transactio
 
 impl From<redb::DatabaseError> for StoreError {
     fn from(error: redb::DatabaseError) -> Self {
-        match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Self::AlreadyOpen,
-            error => Self::Database(Box::new(error)),
+        if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
+            return Self::AlreadyOpen;
         }
+        Self::Database(Box::new(error))
     }
 }

@@ -125,7 +125,9 @@ pub(super) fn forget(
     let (from, until) = (owner_number(owner, 0), owner_number(owner, u64::MAX));
     transaction.open_table(PACKAGES)?.retain_in::<&OwnerNumber, _>(&from..=&until, |_, _| false)?;
     let (from, until) = (owner_name(owner, &[0; 16]), owner_name(owner, &[255; 16]));
-    transaction.open_table(PACKAGE_NAMES)?.retain_in::<&OwnerName, _>(&from..=&until, |_, _| false)?;
+    transaction
+        .open_table(PACKAGE_NAMES)?
+        .retain_in::<&OwnerName, _>(&from..=&until, |_, _| false)?;
     transaction.open_table(IDENTITIES)?.remove(owner.as_bytes())?;
     transaction.open_table(LAST_RESORTS)?.remove(owner.as_bytes())?;
     Ok(())

@@ -1,0 +1,432 @@
+//! The keeper of mailboxes as a state machine: requests of sessions in, answers and pushes out.
+//!
+//! Pure: no socket, no clock, no file. Whoever runs it hands in an open transaction with each
+//! input, calls [`Engine::settle`] once before the commit, and **releases the outputs only after
+//! the commit** (see [`Engine::take_durability`]): then nothing is answered that a crash can undo.
+//!
+//! ```text
+//!  handle(input)*  ->  settle  ->  commit  ->  poll_output*
+//! ```
+//! What this is not: it does not know connections, encryption or time-outs of sessions, and it
+//! never looks into a blob.
+
+mod config;
+mod delivery;
+mod directory;
+mod storing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use sremp_common::id::{IdentityKey, Incarnation};
+use sremp_common::time::{Instant, Now};
+use sremp_common::wire::{
+    Ack, Done, Endpoint, ErrorBody, ErrorCode, Message, PublishKeyPackages, RelayCapabilities,
+    RelayInfo, RelayLimits, RelayRegistered, RequestId, RetrieveMessages, SetAdmission,
+};
+
+use self::delivery::Reader;
+use crate::store::{Gone, Mailbox, Mailboxes, StoreError};
+
+pub use self::config::{EngineConfig, Registration};
+
+/// When to look for messages whose time has come.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// When to go on, after a pass that found as many as it may take.
+const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
+/// Rows of one pass: a pass stays below a tenth of a second.
+const EXPIRE_ROWS: usize = 1000;
+/// Told to whoever asks for what needs an owner.
+const ONLY_IDENTIFIED: &str = "only in an identified session";
+/// Seconds after which somebody may ask again who found no room.
+const RETRY_NO_ROOM: u32 = 300;
+
+/// A session, numbered by whoever runs the engine; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// What happens to the engine.
+#[derive(Debug)]
+pub enum Input {
+    /// A session is established.
+    Opened {
+        /// Its number.
+        session: SessionId,
+        /// Who is at the other end; nobody in an anonymous session.
+        caller: Option<IdentityKey>,
+        /// The address that the session comes from.
+        observed: Option<Endpoint>,
+    },
+    /// A request came in a session.
+    Request {
+        /// The session.
+        session: SessionId,
+        /// The number of the request, for the answer.
+        request_id: RequestId,
+        /// The request.
+        message: Message,
+    },
+    /// A session is over.
+    Closed {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// What the engine wants done, once the transaction is durable.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Send an answer, or one more push, under the number of a request.
+    Answer {
+        /// In this session.
+        session: SessionId,
+        /// To this request.
+        request_id: RequestId,
+        /// The answer.
+        message: Message,
+    },
+    /// Send a request of our own. It is not answered.
+    Tell {
+        /// In this session.
+        session: SessionId,
+        /// What to say.
+        message: Message,
+    },
+}
+
+/// How soon the transaction must be committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing was written.
+    #[default]
+    Nothing,
+    /// Something was written that may be lost in a crash: acknowledged messages would come again.
+    /// Outputs may be released before the commit.
+    Lazy,
+    /// Outputs must wait for the commit.
+    Now,
+}
+
+/// A session as the engine sees it.
+#[derive(Debug)]
+struct Session {
+    caller: Option<IdentityKey>,
+    observed: Option<Endpoint>,
+}
+
+/// Keeps mailboxes. See the module.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    own: IdentityKey,
+    incarnation: Incarnation,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Owners that read their mailbox now: one session each, the newest.
+    readers: BTreeMap<IdentityKey, Reader>,
+    /// Readers that may have something to be pushed, in turn. Each stands here at most once.
+    due: VecDeque<IdentityKey>,
+    outputs: VecDeque<Output>,
+    durability: Durability,
+    next_expiry: Instant,
+}
+
+impl Engine {
+    /// An engine without sessions. `own` is the keeper's identity, which proofs of work are bound
+    /// to; `incarnation` is that of the store.
+    #[must_use]
+    pub const fn new(config: EngineConfig, own: IdentityKey, incarnation: Incarnation) -> Self {
+        Self {
+            config,
+            own,
+            incarnation,
+            sessions: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            due: VecDeque::new(),
+            outputs: VecDeque::new(),
+            durability: Durability::Nothing,
+            next_expiry: Instant::from_millis(0),
+        }
+    }
+
+    /// Replaces the rule about who may open a mailbox. Open ones stay:
+    /// [`Mailboxes::remove_mailbox`] removes them.
+    pub fn set_registration(&mut self, registration: Registration) {
+        self.config.registration = registration;
+    }
+
+    /// Sessions that are open.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Takes one input. Inputs of unknown sessions are ignored.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the transaction must be given up, and the engine with it.
+    pub fn handle<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        input: Input,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        match input {
+            Input::Opened { session, caller, observed } => {
+                self.sessions.insert(session, Session { caller, observed });
+            }
+            Input::Closed { session } => self.close(session),
+            Input::Request { session, request_id, message } => {
+                let Some(known) = self.sessions.get(&session) else { return Ok(()) };
+                let caller = known.caller;
+                let request = Request { session, request_id, caller };
+                if let Some(message) = self.answer(store, request, message, now)? {
+                    self.outputs.push_back(Output::Answer { session, request_id, message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the push windows of readers. Called once after a batch of inputs, before the commit.
+    /// When more is left to be pushed than fits into one turn, [`Self::poll_timeout`] asks to be
+    /// called again at once.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn settle<S: Mailboxes + ?Sized>(&mut self, store: &mut S) -> Result<(), StoreError> {
+        self.push_due(store)
+    }
+
+    /// Does what is due: expiry, and pushes that were left over. Early or twice is harmless.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn handle_timeout<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        if now.instant >= self.next_expiry {
+            let gone = store.expire(now.wall, EXPIRE_ROWS)?;
+            let pause = if gone.len() < EXPIRE_ROWS { EXPIRE_EVERY } else { EXPIRE_AGAIN };
+            self.next_expiry = now.instant + pause;
+            if !gone.is_empty() {
+                self.written(Durability::Lazy);
+            }
+            gone.iter().for_each(|gone| self.release(gone));
+        }
+        self.push_due(store)
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        if self.due.is_empty() { self.next_expiry } else { Instant::from_millis(0) }
+    }
+
+    /// The next thing to be done. Only after the commit, if [`Self::take_durability`] says so.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What the transaction needs before the outputs may be released; asking forgets it.
+    pub fn take_durability(&mut self) -> Durability {
+        std::mem::take(&mut self.durability)
+    }
+
+    fn written(&mut self, durability: Durability) {
+        self.durability = self.durability.max(durability);
+    }
+
+    fn close(&mut self, session: SessionId) {
+        let Some(Session { caller: Some(owner), .. }) = self.sessions.remove(&session) else {
+            return;
+        };
+        if self.readers.get(&owner).is_some_and(|reader| reader.session == session) {
+            self.readers.remove(&owner);
+            self.due.retain(|due| *due != owner);
+        }
+    }
+
+    /// A message is gone from a mailbox: if it was under way, its place in the window is free.
+    fn release(&mut self, gone: &Gone) {
+        let Some(reader) = self.readers.get_mut(&gone.owner) else { return };
+        if reader.release(gone.sequence) && reader.queue() {
+            self.due.push_back(gone.owner);
+        }
+    }
+
+    /// The answer to a request, if it has one.
+    fn answer<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        request: Request,
+        message: Message,
+        now: Now,
+    ) -> Result<Option<Message>, StoreError> {
+        let answer = match message {
+            Message::RelayInfoRequest(_) => {
+                Message::RelayInfo(self.info(request.session, self.config.limits, now))
+            }
+            Message::StoreMessage(body) => self.store(store, request, &body, now)?,
+            Message::TakeKeyPackage(body) => self.take(store, request, &body, now)?,
+            Message::RelayRegister(body) => match request.caller {
+                Some(owner) => self.register(store, request, owner, body.capabilities, now)?,
+                None => refuse(ErrorCode::NotAllowed, ONLY_IDENTIFIED),
+            },
+            Message::SetAdmission(body) => {
+                return self.answer_owner(store, request, OfOwner::SetAdmission(body));
+            }
+            Message::PublishKeyPackages(body) => {
+                return self.answer_owner(store, request, OfOwner::Publish(body));
+            }
+            Message::RetrieveMessages(body) => {
+                return self.answer_owner(store, request, OfOwner::Retrieve(body));
+            }
+            Message::Ack(body) => {
+                return self.answer_owner(store, request, OfOwner::Ack(body));
+            }
+            // Answers, and messages of sessions, never get here as requests.
+            Message::Error(_)
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::Close(_)
+            | Message::Done(_)
+            | Message::RelayInfo(_)
+            | Message::RelayRegistered(_)
+            | Message::StoreResponse(_)
+            | Message::MessageBatch(_)
+            | Message::KeyPackageStock(_)
+            | Message::KeyPackageTaken(_)
+            | Message::KeyPackagesLow(_)
+            | Message::Register(_)
+            | Message::Registered(_)
+            | Message::Lookup(_)
+            | Message::LookupResponse(_)
+            | Message::ListServers(_)
+            | Message::Servers(_) => refuse(ErrorCode::Unsupported, "not a request to a mailbox"),
+        };
+        Ok(Some(answer))
+    }
+
+    /// As [`Self::answer`], for what only the owner of an open mailbox may ask. The owner is always
+    /// the identity of the session: no request names it.
+    fn answer_owner<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        request: Request,
+        asked: OfOwner,
+    ) -> Result<Option<Message>, StoreError> {
+        let mailbox = match &request.caller {
+            Some(owner) => store.mailbox(owner)?,
+            None => None,
+        };
+        let (Some(owner), Some(mailbox)) = (request.caller, mailbox) else {
+            let text = if request.caller.is_some() { "register first" } else { ONLY_IDENTIFIED };
+            // An acknowledgement is never answered.
+            let is_silent = matches!(asked, OfOwner::Ack(_));
+            return Ok((!is_silent).then(|| refuse(ErrorCode::NotAllowed, text)));
+        };
+        Ok(match asked {
+            OfOwner::SetAdmission(body) => Some(self.set_admission(store, owner, &body)?),
+            OfOwner::Publish(body) => Some(self.publish(store, owner, &body)?),
+            OfOwner::Retrieve(body) => {
+                self.retrieve(request, owner, body, mailbox);
+                None
+            }
+            OfOwner::Ack(body) => {
+                self.acknowledge(store, owner, &body)?;
+                None
+            }
+        })
+    }
+
+    fn acknowledge<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        owner: IdentityKey,
+        body: &Ack,
+    ) -> Result<(), StoreError> {
+        for sequence in body.sequences.iter() {
+            if let Some(gone) = store.acknowledge(&owner, *sequence)? {
+                self.written(Durability::Lazy);
+                self.release(&gone);
+            }
+        }
+        Ok(())
+    }
+
+    fn register<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        request: Request,
+        owner: IdentityKey,
+        wishes: RelayCapabilities,
+        now: Now,
+    ) -> Result<Message, StoreError> {
+        if owner == self.own || !self.config.registration.allows(&owner) {
+            return Ok(refuse(ErrorCode::NotAllowed, "no mailboxes for this identity here"));
+        }
+        let is_new = store.mailbox(&owner)?.is_none();
+        if is_new && store.totals()?.mailboxes >= self.config.max_mailboxes {
+            return Ok(refuse_for_now(ErrorCode::Unavailable, "no room for another mailbox"));
+        }
+        let mailbox = store.register(&owner, wishes)?;
+        self.written(Durability::Now);
+        let info = self.info(request.session, self.config.limits_of(&mailbox), now);
+        Ok(Message::RelayRegistered(RelayRegistered {
+            info,
+            messages: mailbox.messages,
+            bytes: mailbox.bytes,
+            key_packages: mailbox.key_packages,
+        }))
+    }
+
+    fn set_admission<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        owner: IdentityKey,
+        body: &SetAdmission,
+    ) -> Result<Message, StoreError> {
+        store.set_admission(&owner, &body.entries)?;
+        self.written(Durability::Now);
+        Ok(Message::Done(Done()))
+    }
+
+    fn info(&self, session: SessionId, limits: RelayLimits, now: Now) -> RelayInfo {
+        RelayInfo {
+            limits,
+            pow_difficulty: self.config.pow_difficulty,
+            time: now.wall,
+            incarnation: self.incarnation,
+            observed: self.sessions.get(&session).and_then(|session| session.observed.clone()),
+        }
+    }
+}
+
+/// What only an owner may ask, and only once its mailbox is open.
+#[derive(Debug)]
+enum OfOwner {
+    SetAdmission(SetAdmission),
+    Publish(PublishKeyPackages),
+    Retrieve(RetrieveMessages),
+    Ack(Ack),
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    session: SessionId,
+    request_id: RequestId,
+    caller: Option<IdentityKey>,
+}
+
+/// An answer that refuses.
+fn refuse(code: ErrorCode, text: &str) -> Message {
+    Message::Error(ErrorBody::new(code, text))
+}
+
+/// An answer that refuses because there is no room now.
+fn refuse_for_now(code: ErrorCode, text: &str) -> Message {
+    Message::Error(ErrorBody { retry_after: Some(RETRY_NO_ROOM), ..ErrorBody::new(code, text) })
+}

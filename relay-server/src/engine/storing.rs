@@ -1,0 +1,228 @@
+//! Who may put what into a mailbox.
+//!
+//! The unadmitted learn nothing: no mailbox, a wrong token, too little work, and a share of
+//! strangers that is full, are one answer. Whoever holds a token already knows the mailbox, and
+//! is told what is wrong.
+
+use std::time::Duration;
+
+use sremp_common::id::{BlobId, IdentityKey, TokenHash};
+use sremp_common::pow::Work;
+use sremp_common::time::{Now, Timestamp};
+use sremp_common::wire::{
+    Admission, AdmissionClass, ErrorCode, List, Message, Recipient, StoreMessage, StoreResponse,
+    StoreResult,
+};
+
+use super::{Durability, Engine, RETRY_NO_ROOM, Request};
+use crate::store::{Blob, Held, Mailbox, Mailboxes, Place, StoreError, TokenUse, Use};
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
+/// How somebody was let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Admitted {
+    /// The owner itself.
+    Owner,
+    /// By a token.
+    Token(TokenHash, TokenUse),
+    /// By work.
+    Worked,
+}
+
+impl Admitted {
+    const fn is_stranger(self) -> bool {
+        match self {
+            Self::Owner => false,
+            Self::Token(_, token) => matches!(token.class, AdmissionClass::Link),
+            Self::Worked => true,
+        }
+    }
+}
+
+/// Why something was not let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    pub(super) retry_after: Option<u32>,
+}
+
+impl Refusal {
+    pub(super) const NOT_ADMITTED: Self = Self::of(ErrorCode::NotAdmitted);
+
+    const fn of(code: ErrorCode) -> Self {
+        Self { code, retry_after: None }
+    }
+
+    /// The quota of the day is used up.
+    pub(super) fn until_tomorrow(now: Timestamp) -> Self {
+        let into_the_day = (now.as_millis() / 1000) % DAY;
+        let rest = u32::try_from(DAY.saturating_sub(into_the_day)).unwrap_or(u32::MAX);
+        Self { code: ErrorCode::RateLimited, retry_after: Some(rest) }
+    }
+
+    const fn no_room(code: ErrorCode) -> Self {
+        Self { code, retry_after: Some(RETRY_NO_ROOM) }
+    }
+}
+
+impl Engine {
+    pub(super) fn store<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        request: Request,
+        body: &StoreMessage,
+        now: Now,
+    ) -> Result<Message, StoreError> {
+        let mut blob = Blob::new(&body.blob);
+        let mut results = Vec::with_capacity(body.recipients.len());
+        for recipient in body.recipients.iter() {
+            results.push(self.store_one(store, request.caller, &mut blob, recipient, now)?);
+        }
+        Ok(Message::StoreResponse(StoreResponse { results: List::truncated(results) }))
+    }
+
+    /// Stores a blob into one mailbox, and says what became of it. `caller` is the identity of
+    /// the session, if it has one. The result holds once the transaction is durable.
+    ///
+    /// For a node, which holds mailboxes of contacts here and takes its owner's blobs itself.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the transaction must be given up.
+    pub fn store_one<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        caller: Option<IdentityKey>,
+        blob: &mut Blob<'_>,
+        recipient: &Recipient,
+        now: Now,
+    ) -> Result<StoreResult, StoreError> {
+        let stored = self.try_store(store, caller, blob, recipient, now)?;
+        Ok(match stored {
+            Ok(held) => {
+                StoreResult { refused: None, expires_at: Some(held.expires_at), retry_after: None }
+            }
+            Err(Refusal { code, retry_after }) => {
+                StoreResult { refused: Some(code), expires_at: None, retry_after }
+            }
+        })
+    }
+
+    fn try_store<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        caller: Option<IdentityKey>,
+        blob: &mut Blob<'_>,
+        recipient: &Recipient,
+        now: Now,
+    ) -> Result<Result<Held, Refusal>, StoreError> {
+        let owner = recipient.identity_key;
+        let blob_id = BlobId::of(&owner, blob.bytes());
+        let subject = Some(blob_id);
+        let Some(admitted) =
+            self.admit(store, caller, &owner, recipient.admission, subject, now)?
+        else {
+            return Ok(Err(Refusal::NOT_ADMITTED));
+        };
+        let Some(mailbox) = store.mailbox(&owner)? else {
+            return Ok(Err(Refusal::NOT_ADMITTED));
+        };
+        // The same blob again, because an answer was lost: it is here, and uses nothing up.
+        if let Some(held) = store.find(&owner, &blob_id)? {
+            return Ok(Ok(held));
+        }
+        if let Err(refusal) = self.check_room(&mailbox, admitted, blob.len(), now) {
+            return Ok(Err(refusal));
+        }
+        let total = store.totals()?.bytes.saturating_add(blob.len());
+        if total > self.config.max_total_bytes {
+            return Ok(Err(Refusal::no_room(ErrorCode::Unavailable)));
+        }
+        if let Admitted::Token(token, _) = admitted {
+            store.count_use(&owner, &token, now.wall.day(), Use::Store)?;
+        }
+        let retention = Duration::from_secs(self.config.limits_of(&mailbox).retention.into());
+        let expires_at = now.wall + retention;
+        let from_stranger = admitted.is_stranger();
+        let place = Place { owner, blob_id, expires_at, from_stranger };
+        let held = store.put(blob, &place, now.wall)?;
+        self.written(Durability::Now);
+        self.mark_due(owner);
+        Ok(Ok(held))
+    }
+
+    /// What opens the mailbox, if anything does.
+    pub(super) fn admit<S: Mailboxes + ?Sized>(
+        &self,
+        store: &mut S,
+        caller: Option<IdentityKey>,
+        owner: &IdentityKey,
+        admission: Admission,
+        blob: Option<BlobId>,
+        now: Now,
+    ) -> Result<Option<Admitted>, StoreError> {
+        Ok(match admission {
+            Admission::Session => (caller == Some(*owner)).then_some(Admitted::Owner),
+            Admission::Token(token) => {
+                let hash = token.hash();
+                let token = store.token(owner, &hash, now.wall.day())?;
+                token.map(|token| Admitted::Token(hash, token))
+            }
+            Admission::ProofOfWork { hour, nonce } => {
+                let difficulty = u32::from(self.config.pow_difficulty);
+                let age = now.wall.hour().checked_sub(hour);
+                let work = Work { relay: &self.own, recipient: owner, blob, hour };
+                let is_done = difficulty > 0
+                    && matches!(age, Some(0 | 1))
+                    && work.zero_bits(nonce) >= difficulty;
+                is_done.then_some(Admitted::Worked)
+            }
+        })
+    }
+
+    /// Whether a blob of this length has a place.
+    fn check_room(
+        &self,
+        mailbox: &Mailbox,
+        admitted: Admitted,
+        bytes: u64,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if bytes == 0 {
+            return Err(Refusal::of(ErrorCode::Malformed));
+        }
+        let all = self.config.limits_of(mailbox);
+        let strangers = self.config.limits_of_strangers(mailbox);
+        let is_stranger = admitted.is_stranger();
+        let longest = if is_stranger { strangers.max_blob } else { all.max_blob };
+        if bytes > longest.into() {
+            return Err(Refusal::of(ErrorCode::TooLarge));
+        }
+        if let Admitted::Token(_, token) = admitted
+            && token.daily_quota != 0
+            && token.stored >= token.daily_quota
+        {
+            return Err(Refusal::until_tomorrow(now.wall));
+        }
+        let fits = |messages: u64, held: u64, max_messages: u32, max_bytes: u64| {
+            messages < max_messages.into() && held.saturating_add(bytes) <= max_bytes
+        };
+        let has_room = fits(mailbox.messages, mailbox.bytes, all.max_messages, all.max_bytes)
+            && (!is_stranger
+                || fits(
+                    mailbox.stranger_messages,
+                    mailbox.stranger_bytes,
+                    strangers.max_messages,
+                    strangers.max_bytes,
+                ));
+        if has_room {
+            return Ok(());
+        }
+        // Nobody can buy with work what a full mailbox would tell: that its owner is away.
+        Err(match admitted {
+            Admitted::Worked => Refusal::NOT_ADMITTED,
+            Admitted::Owner | Admitted::Token(..) => Refusal::no_room(ErrorCode::QuotaExceeded),
+        })
+    }
+}
