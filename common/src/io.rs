@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod private;
+pub mod stream;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
