@@ -1,0 +1,341 @@
+//! What an operator can set: one TOML file, every key with an override from the environment
+//! (`SREMP_RENDEZVOUS__SECTION__KEY`), flags over both. Unknown keys are refused.
+//!
+//! `deploy/rendezvous.toml` is the annotated example; a test holds it against this file.
+
+mod sources;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sremp_common::limit::{MAX_SERVERS, PORT_RENDEZVOUS};
+use sremp_common::wire::{Endpoint, List};
+
+pub use self::sources::{ENV_PREFIX, load};
+use crate::rate::Rate;
+use crate::registry::{Limits, RegistryConfig};
+
+/// Everything. A key that is absent has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen, where to keep data, how many connections.
+    pub server: ServerSection,
+    /// Certificate and key.
+    pub tls: TlsSection,
+    /// What is kept and shown.
+    pub registry: RegistrySection,
+    /// How often one network may ask.
+    pub limits: LimitsSection,
+    /// What goes to standard error.
+    pub log: LogSection,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSection {
+    /// HOST:PORT; port 0 lets the system choose.
+    pub listen: String,
+    /// The data directory; without it [`default_data_dir`].
+    pub data: Option<PathBuf>,
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// Connections at a time from one network (an IPv4 address, an IPv6 /64).
+    pub max_connections_per_network: u32,
+    /// Seconds after which a silent connection is closed.
+    pub idle_timeout: u32,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSection {
+    /// Certificate chain, PEM, the server's own certificate first.
+    pub cert: Option<PathBuf>,
+    /// Private key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// `[registry]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrySection {
+    /// Identities that are kept.
+    pub max_entries: u64,
+    /// Bytes that they may have together.
+    pub max_bytes: u64,
+    /// Whether those who wish so are listed.
+    pub listing: bool,
+    /// Other servers to suggest, HOST:PORT.
+    pub peers: Vec<String>,
+    /// Bytes of the store that are kept in memory.
+    pub cache_bytes: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsSection {
+    /// Registrations and renewals of one network in a minute.
+    pub registrations_per_minute: u32,
+    /// New identities of one network in an hour.
+    pub new_identities_per_hour: u32,
+    /// Lookups of one network in a minute.
+    pub lookups_per_minute: u32,
+    /// Pages of a listing for one network in a minute.
+    pub list_pages_per_minute: u32,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// What is logged.
+    pub level: LogLevel,
+    /// Lines for people, or one JSON object a line.
+    pub format: LogFormat,
+}
+
+/// How much is logged. Addresses and identities appear at `debug` and below only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What stops the server.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Start, stop, reload.
+    Info,
+    /// Connections.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How it is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{origin}: {problem}")]
+    Parse {
+        /// The file, or the environment.
+        origin: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A value out of its bounds.
+    #[error("{key} must be {wanted}")]
+    Value {
+        /// `section.key`
+        key: &'static str,
+        /// What would be right.
+        wanted: &'static str,
+    },
+    /// A server cannot do without a certificate.
+    #[error(
+        "no certificate: give --cert FILE --key FILE, or tls.cert and tls.key \
+         (`sremp-rendezvous dev-cert DIR NAME` makes one for trying out)"
+    )]
+    NoCertificate,
+    /// No place for data.
+    #[error("no data directory: give --data DIR or server.data")]
+    NoDataDirectory,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: format!("[::]:{PORT_RENDEZVOUS}"),
+            data: None,
+            max_connections: 4_096,
+            max_connections_per_network: 256,
+            idle_timeout: 150,
+        }
+    }
+}
+
+impl Default for RegistrySection {
+    fn default() -> Self {
+        Self {
+            max_entries: 100_000,
+            max_bytes: 1 << 30,
+            listing: true,
+            peers: Vec::new(),
+            cache_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            registrations_per_minute: 300,
+            new_identities_per_hour: 1_000,
+            lookups_per_minute: 1_200,
+            list_pages_per_minute: 60,
+        }
+    }
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// Checks every value that its type does not check.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |holds: bool, key, wanted| {
+            if holds { Ok(()) } else { Err(ConfigError::Value { key, wanted }) }
+        };
+        let server = &self.server;
+        value(
+            is_listen_address(&server.listen),
+            "server.listen",
+            "HOST:PORT, for example [::]:7332",
+        )?;
+        value(
+            (1..=1_000_000).contains(&server.max_connections),
+            "server.max_connections",
+            "from 1 to 1000000",
+        )?;
+        value(
+            (1..=1_000_000).contains(&server.max_connections_per_network),
+            "server.max_connections_per_network",
+            "from 1 to 1000000",
+        )?;
+        value(
+            (10..=86_400).contains(&server.idle_timeout),
+            "server.idle_timeout",
+            "from 10 to 86400 seconds",
+        )?;
+        let registry = &self.registry;
+        value(registry.max_entries >= 1, "registry.max_entries", "at least 1")?;
+        value(registry.max_bytes >= 1 << 20, "registry.max_bytes", "at least 1048576 (1 MiB)")?;
+        value(
+            (1 << 20..=1 << 40).contains(&registry.cache_bytes),
+            "registry.cache_bytes",
+            "from 1048576 (1 MiB) to 1 TiB",
+        )?;
+        self.peers()?;
+        let limits = &self.limits;
+        for (rate, key) in [
+            (limits.registrations_per_minute, "limits.registrations_per_minute"),
+            (limits.new_identities_per_hour, "limits.new_identities_per_hour"),
+            (limits.lookups_per_minute, "limits.lookups_per_minute"),
+            (limits.list_pages_per_minute, "limits.list_pages_per_minute"),
+        ] {
+            value((1..=1_000_000).contains(&rate), key, "from 1 to 1000000")?;
+        }
+        Ok(())
+    }
+
+    fn peers(&self) -> Result<List<Endpoint, MAX_SERVERS>, ConfigError> {
+        let parsed: Result<Vec<Endpoint>, _> =
+            self.registry.peers.iter().map(|peer| peer.parse()).collect();
+        parsed.ok().and_then(|peers| List::new(peers).ok()).ok_or(ConfigError::Value {
+            key: "registry.peers",
+            wanted: "at most 64 servers, each HOST:PORT",
+        })
+    }
+
+    /// What the registry is told.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn registry(&self) -> Result<RegistryConfig, ConfigError> {
+        let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
+        let limits = &self.limits;
+        Ok(RegistryConfig {
+            max_entries: self.registry.max_entries,
+            max_bytes: self.registry.max_bytes,
+            listing: self.registry.listing,
+            servers: self.peers()?,
+            limits: Limits {
+                registrations: rate(limits.registrations_per_minute, 60),
+                new_identities: rate(limits.new_identities_per_hour, 3_600),
+                lookups: rate(limits.lookups_per_minute, 60),
+                list_pages: rate(limits.list_pages_per_minute, 60),
+            },
+        })
+    }
+
+    /// Silence after which a connection is closed.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.server.idle_timeout.into())
+    }
+
+    /// Certificate chain and key.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoCertificate`].
+    pub fn certificate(&self) -> Result<(&Path, &Path), ConfigError> {
+        match (&self.tls.cert, &self.tls.key) {
+            (Some(cert), Some(key)) => Ok((cert, key)),
+            _ => Err(ConfigError::NoCertificate),
+        }
+    }
+
+    /// Paths in a file are meant from where the file is.
+    fn resolve_paths(&mut self, base: &Path) {
+        let paths = [&mut self.server.data, &mut self.tls.cert, &mut self.tls.key];
+        for path in paths.into_iter().flatten() {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+/// Where data goes when nothing is said: what the service manager made, or the user's own place.
+#[must_use]
+pub fn default_data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = || {
+        Some(
+            set("XDG_DATA_HOME")
+                .or_else(|| Some(set("HOME")?.join(".local/share")))?
+                .join("sremp-rendezvous"),
+        )
+    };
+    set("STATE_DIRECTORY").or_else(user)
+}
+
+/// HOST:PORT with a name or an address; unlike an endpoint's, the port may be 0.
+fn is_listen_address(text: &str) -> bool {
+    let is_name_and_port = || {
+        let (name, port) = text.rsplit_once(':')?;
+        port.parse::<u16>().ok()?;
+        // Any port will do for the check of the name.
+        format!("{name}:1").parse::<Endpoint>().ok()
+    };
+    text.parse::<SocketAddr>().is_ok() || is_name_and_port().is_some()
+}

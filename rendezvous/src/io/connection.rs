@@ -1,0 +1,145 @@
+//! One connection: TLS handshake, then a [`Session`] driven over the stream.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use sremp_common::io::Clock;
+use sremp_common::label::{RENDEZVOUS_ALPN, TLS_EXPORTER};
+use sremp_common::limit::HANDSHAKE_TIMEOUT;
+use sremp_common::time::Instant;
+use sremp_common::wire::ErrorCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::gate::Gate;
+use super::storage::Jobs;
+use crate::protocol::{Ending, Session};
+use crate::registry::Origin;
+
+/// Bytes read at a time.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// How long a client may take to read an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) jobs: Jobs,
+    pub(super) clock: Clock,
+    pub(super) idle_timeout: Duration,
+    pub(super) gate: Gate,
+}
+
+/// Why a connection failed below the protocol.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("the TLS handshake took too long")]
+    HandshakeTimeout,
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    #[error("the client did not ask for this protocol (ALPN)")]
+    Protocol,
+    #[error("the TLS session has no exporter: {0}")]
+    Exporter(rustls::Error),
+    #[error("the client does not read its answers")]
+    WriteTimeout,
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Arc<ServerConfig>,
+    shared: &Shared,
+    stopped: watch::Receiver<bool>,
+) -> Result<Ending, ConnectionError> {
+    // Answers are small and wanted at once; without it they are only later.
+    let _ = stream.set_nodelay(true);
+    let mut stream = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream))
+        .await
+        .map_err(|_| ConnectionError::HandshakeTimeout)?
+        .map_err(ConnectionError::Handshake)?;
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() != Some(RENDEZVOUS_ALPN) {
+        return Err(ConnectionError::Protocol);
+    }
+    let exporter = session
+        .export_keying_material([0; 32], TLS_EXPORTER, None)
+        .map_err(ConnectionError::Exporter)?;
+    let origin = Origin { address, exporter };
+    let ending = drive(&mut stream, origin, shared, stopped).await?;
+    // The client may be gone already.
+    let _ = timeout(WRITE_TIMEOUT, stream.shutdown()).await;
+    Ok(ending)
+}
+
+/// Moves bytes and requests until the session ends.
+async fn drive(
+    stream: &mut TlsStream<TcpStream>,
+    origin: Origin,
+    shared: &Shared,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Ending, ConnectionError> {
+    let now = || shared.clock.now().instant;
+    let mut session = Session::new(shared.idle_timeout, now());
+    let mut buffer = vec![0; READ_BUFFER];
+    loop {
+        write(stream, &mut session).await?;
+        if let Some(ending) = session.ending() {
+            return Ok(ending);
+        }
+        if let Some(request) = session.poll_request() {
+            let answer = shared.jobs.ask(request, origin).await;
+            session.handle_answer(&answer, now());
+            continue;
+        }
+        let deadline = session.poll_timeout();
+        tokio::select! {
+            read = stream.read(&mut buffer) => match read {
+                Ok(count) if count > 0 => {
+                    session.handle_bytes(buffer.get(..count).unwrap_or_default(), now());
+                }
+                Ok(_) => session.handle_eof(),
+                // Many clients leave without saying goodbye to TLS.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => session.handle_eof(),
+                Err(error) => return Err(ConnectionError::Broken(error)),
+            },
+            () = sleep_until(deadline, now()) => session.handle_timeout(now()),
+            _ = stopped.wait_for(|stopped| *stopped) => session.close(ErrorCode::Unavailable),
+        }
+    }
+}
+
+async fn write(
+    stream: &mut TlsStream<TcpStream>,
+    session: &mut Session,
+) -> Result<(), ConnectionError> {
+    while let Some(bytes) = session.poll_transmit() {
+        let written = timeout(WRITE_TIMEOUT, async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        });
+        written
+            .await
+            .map_err(|_| ConnectionError::WriteTimeout)?
+            .map_err(ConnectionError::Broken)?;
+    }
+    Ok(())
+}
+
+async fn sleep_until(deadline: Option<Instant>, now: Instant) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.since(now)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,439 @@
+//! What the server knows and decides: who is registered, until when, and who is told.
+//!
+//! An identity is here because its own key signed a registration in this very TLS session. The
+//! newest version of it wins. A registration stands until it expires, judged when it is read; then
+//! its endpoints are withheld, and for [`RETENTION`] more the identity, which names its relays,
+//! can still be found by who knows its key.
+//!
+//! No socket and no clock: requests come with where they came from and when, and each is carried
+//! out in the transaction that the caller holds open. An answer may leave after the commit only.
+
+mod entries;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use sremp_common::id::IdentityKey;
+use sremp_common::identity::VerifiedIdentity;
+use sremp_common::limit::{
+    MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS, REGISTRATION_TTL_MAX, REGISTRATION_TTL_MIN,
+};
+use sremp_common::time::{Now, Timestamp};
+use sremp_common::wire::{
+    Endpoint, ErrorBody, ErrorCode, List, LookupResponse, LookupTarget, Message, PeerInfo,
+    Register, Registered, Servers, encode,
+};
+
+use self::entries::Entry;
+use crate::rate::{Kind, Rate, Rates};
+use crate::store::{Rows, StoreError, Table};
+
+/// How long an identity can be found after its registration has expired.
+pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Entries that one batch withdraws, and forgets, at most.
+pub const SWEEP_LIMIT: usize = 1_024;
+
+/// Expired entries that one registration may push out.
+const MAX_EVICTIONS: usize = 64;
+
+/// Bytes of a listing's message that are not its peers: type, request id, lengths, flag.
+const LISTING_OVERHEAD: usize = 64;
+
+/// Seconds after which a full registry may have room again.
+const FULL_RETRY: u32 = 3_600;
+
+/// What the operator decides.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// Identities that are kept, standing and expired.
+    pub max_entries: u64,
+    /// Bytes that their rows may have together.
+    pub max_bytes: u64,
+    /// Whether listings are answered at all.
+    pub listing: bool,
+    /// Other servers that are suggested.
+    pub servers: List<Endpoint, MAX_SERVERS>,
+    /// See [`Limits`].
+    pub limits: Limits,
+}
+
+/// How often one network address may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Registrations, with renewals.
+    pub registrations: Rate,
+    /// Registrations of identities that were not known.
+    pub new_identities: Rate,
+    /// Lookups of one identity.
+    pub lookups: Rate,
+    /// Pages of a listing.
+    pub list_pages: Rate,
+}
+
+/// A request that the registry answers. Others are the connection's affair.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Registers or renews.
+    Register(Box<Register>),
+    /// Asks for somebody, or for a page of a listing.
+    Lookup(LookupTarget),
+    /// Asks for other servers.
+    ListServers,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// Names its TLS session, and no other one.
+    pub exporter: [u8; 32],
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origin").finish_non_exhaustive()
+    }
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Identities that were not known.
+    pub registered: u64,
+    /// Registrations of known identities.
+    pub renewed: u64,
+    /// Registrations whose identity or signature does not hold.
+    pub forged: u64,
+    /// Registrations with an older version than is known.
+    pub rollbacks: u64,
+    /// Registrations with other content under a known version.
+    pub equivocations: u64,
+    /// Registrations that found no room.
+    pub full: u64,
+    /// Lookups of one identity.
+    pub lookups: u64,
+    /// Pages of a listing.
+    pub list_pages: u64,
+    /// Requests that came too soon.
+    pub rate_limited: u64,
+    /// Registrations that have expired.
+    pub expired: u64,
+    /// Identities that were forgotten: after the retention, or for want of room.
+    pub forgotten: u64,
+}
+
+/// What the registry holds, and what has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RegistryStatus {
+    /// Identities, standing and expired.
+    pub entries: u64,
+    /// Registrations that stand (those that expired in the last minute may be among them).
+    pub online: u64,
+    /// Those of them that a listing shows.
+    pub listed: u64,
+    /// Bytes of all entries.
+    pub bytes: u64,
+    /// Since the start.
+    pub counters: Counters,
+}
+
+/// The registry. Its memory is in the rows; here are only rates and counts.
+#[derive(Debug)]
+pub struct Registry {
+    config: RegistryConfig,
+    rates: Rates,
+    counters: Counters,
+}
+
+/// A request is refused, or the store failed.
+enum Refusal {
+    Answer(ErrorBody),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, text: &str) -> Self {
+        Self::Answer(ErrorBody::new(code, text))
+    }
+
+    fn retry(code: ErrorCode, text: &str, seconds: u32) -> Self {
+        Self::Answer(ErrorBody { retry_after: Some(seconds), ..ErrorBody::new(code, text) })
+    }
+}
+
+impl Registry {
+    /// A registry over rows that it will be handed.
+    #[must_use]
+    pub fn new(config: RegistryConfig) -> Self {
+        Self { config, rates: Rates::default(), counters: Counters::default() }
+    }
+
+    /// Carries out one request and gives its answer, to be sent after the commit.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the batch must be dropped then.
+    pub fn handle(
+        &mut self,
+        rows: &mut impl Rows,
+        request: &Request,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<Message, StoreError> {
+        let answer = match request {
+            Request::Register(register) => self.register(rows, register, origin, now),
+            Request::Lookup(LookupTarget::One(key)) => self.lookup(rows, key, origin, now),
+            Request::Lookup(LookupTarget::Listed(after)) => {
+                self.list(rows, after.as_ref(), origin, now)
+            }
+            Request::ListServers => self.list_servers(origin, now),
+        };
+        match answer {
+            Ok(message) => Ok(message),
+            Err(Refusal::Answer(error)) => Ok(Message::Error(error)),
+            Err(Refusal::Store(error)) => Err(error),
+        }
+    }
+
+    fn register(
+        &mut self,
+        rows: &mut impl Rows,
+        register: &Register,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<Message, Refusal> {
+        self.take(Kind::Register, origin, now)?;
+        let identity = self.verified(register, origin)?;
+        if register.registration.endpoints.iter().any(|endpoint| endpoint.port == 0) {
+            return Err(Refusal::new(ErrorCode::Malformed, "an endpoint has port 0"));
+        }
+        let known = entries::load(rows, &identity.key())?;
+        self.check_succession(known.as_ref(), &identity)?;
+        let ttl = register.registration.ttl.clamp(REGISTRATION_TTL_MIN, REGISTRATION_TTL_MAX);
+        let entry = Entry {
+            identity: register.identity.clone(),
+            version: identity.version(),
+            endpoints: register.registration.endpoints.clone(),
+            listed: register.registration.listed,
+            registered_at: now.wall,
+            expires_at: now.wall + Duration::from_secs(ttl.into()),
+            withdrawn: false,
+        };
+        if known.is_none() {
+            self.take(Kind::NewIdentity, origin, now)?;
+        }
+        if !self.make_room(rows, &identity.key(), known.as_ref(), &entry, now.wall)? {
+            count(&mut self.counters.full);
+            return Err(Refusal::retry(ErrorCode::Unavailable, "the registry is full", FULL_RETRY));
+        }
+        entries::save(rows, &identity.key(), known.as_ref(), &entry)?;
+        count(if known.is_some() {
+            &mut self.counters.renewed
+        } else {
+            &mut self.counters.registered
+        });
+        Ok(Message::Registered(Registered {
+            expires_at: entry.expires_at,
+            renewal_interval: ttl / 2,
+            observed: Some(observed(origin)),
+        }))
+    }
+
+    /// Nothing of a registration is looked at before both signatures hold.
+    fn verified(
+        &mut self,
+        register: &Register,
+        origin: &Origin,
+    ) -> Result<VerifiedIdentity, Refusal> {
+        let identity = register.identity.verify().ok();
+        let holds = |identity: &VerifiedIdentity| {
+            register.registration.verify(&register.signature, identity, &origin.exporter).is_ok()
+        };
+        identity.filter(holds).ok_or_else(|| {
+            count(&mut self.counters.forged);
+            Refusal::new(
+                ErrorCode::AuthenticationFailed,
+                "the registration's signature does not hold",
+            )
+        })
+    }
+
+    /// The newest version wins, and one version has one content (specification 3.1.5).
+    fn check_succession(
+        &mut self,
+        known: Option<&Entry>,
+        identity: &VerifiedIdentity,
+    ) -> Result<(), Refusal> {
+        let Some(known) = known else { return Ok(()) };
+        if identity.version() < known.version {
+            count(&mut self.counters.rollbacks);
+            return Err(Refusal::new(
+                ErrorCode::Stale,
+                "a newer version of this identity is known",
+            ));
+        }
+        if identity.version() == known.version && *identity.identity() != known.identity {
+            count(&mut self.counters.equivocations);
+            let text = "this version of the identity is known with another content";
+            return Err(Refusal::new(ErrorCode::Stale, text));
+        }
+        Ok(())
+    }
+
+    /// Whether the entry fits, if need be after the longest expired ones are gone. Entries that
+    /// stand are never pushed out.
+    fn make_room(
+        &mut self,
+        rows: &mut impl Rows,
+        key: &IdentityKey,
+        known: Option<&Entry>,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let more_entries = u64::from(known.is_none());
+        let more_bytes = entry.bytes().saturating_sub(known.map_or(0, Entry::bytes));
+        if more_entries == 0 && more_bytes == 0 {
+            return Ok(true);
+        }
+        for attempt in 0..=MAX_EVICTIONS {
+            let entries = rows.count(Table::Entries)?.saturating_add(more_entries);
+            let bytes = entries::total_bytes(rows)?.saturating_add(more_bytes);
+            if entries <= self.config.max_entries && bytes <= self.config.max_bytes {
+                return Ok(true);
+            }
+            if attempt == 0 {
+                self.sweep(rows, now)?;
+            } else if !entries::forget_longest_expired(rows, key)? {
+                return Ok(false);
+            } else {
+                count(&mut self.counters.forgotten);
+            }
+        }
+        Ok(false)
+    }
+
+    fn lookup(
+        &mut self,
+        rows: &impl Rows,
+        key: &IdentityKey,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<Message, Refusal> {
+        self.take(Kind::Lookup, origin, now)?;
+        count(&mut self.counters.lookups);
+        let entry = entries::load(rows, key)?;
+        let peers = entry.filter(|entry| !entry.is_forgotten(now.wall));
+        let peers = peers.map(|entry| entry.shown(now.wall)).into_iter().collect();
+        Ok(found(peers, false))
+    }
+
+    /// One page: as many as its count and the length of a message allow, at least one.
+    fn list(
+        &mut self,
+        rows: &mut impl Rows,
+        after: Option<&IdentityKey>,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<Message, Refusal> {
+        if !self.config.listing {
+            return Err(Refusal::new(ErrorCode::Unsupported, "this server does not list anybody"));
+        }
+        self.take(Kind::ListPage, origin, now)?;
+        count(&mut self.counters.list_pages);
+        // Not for correctness, but so that a page does not have to step over expired rows.
+        self.sweep(rows, now.wall)?;
+        let mut peers: Vec<PeerInfo> = Vec::new();
+        let mut room = MAX_RENDEZVOUS_MESSAGE.saturating_sub(LISTING_OVERHEAD);
+        let mut after = after.map(|key| key.as_bytes().to_vec());
+        while let Some((key, _)) = rows.next(Table::Listed, after.as_deref())? {
+            let entry = entries::load_row(rows, &key)?;
+            after = Some(key);
+            let Some(entry) = entry.filter(|entry| entry.listed && entry.stands(now.wall)) else {
+                continue;
+            };
+            let peer = entry.shown(now.wall);
+            let length = encode(&peer).len();
+            if peers.len() == MAX_LIST_PAGE || length > room {
+                return Ok(found(peers, true));
+            }
+            room = room.saturating_sub(length);
+            peers.push(peer);
+        }
+        Ok(found(peers, false))
+    }
+
+    fn list_servers(&mut self, origin: &Origin, now: Now) -> Result<Message, Refusal> {
+        self.take(Kind::Lookup, origin, now)?;
+        Ok(Message::Servers(Servers { servers: self.config.servers.clone(), time: now.wall }))
+    }
+
+    /// Withdraws registrations that have expired, and forgets identities whose time is over; at
+    /// most [`SWEEP_LIMIT`] of each. Gives how many it changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sweep(&mut self, rows: &mut impl Rows, now: Timestamp) -> Result<usize, StoreError> {
+        let expired = entries::withdraw_due(rows, now, SWEEP_LIMIT)?;
+        let forgotten = entries::forget_due(rows, now, SWEEP_LIMIT)?;
+        count_many(&mut self.counters.expired, expired);
+        count_many(&mut self.counters.forgotten, forgotten);
+        Ok(expired.saturating_add(forgotten))
+    }
+
+    /// What it holds, and what has happened.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn status(&self, rows: &impl Rows) -> Result<RegistryStatus, StoreError> {
+        Ok(RegistryStatus {
+            entries: rows.count(Table::Entries)?,
+            online: rows.count(Table::Standing)?,
+            listed: rows.count(Table::Listed)?,
+            bytes: entries::total_bytes(rows)?,
+            counters: self.counters,
+        })
+    }
+
+    fn take(&mut self, kind: Kind, origin: &Origin, now: Now) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let rate = match kind {
+            Kind::Register => limits.registrations,
+            Kind::NewIdentity => limits.new_identities,
+            Kind::Lookup => limits.lookups,
+            Kind::ListPage => limits.list_pages,
+        };
+        self.rates.take(kind, origin.address.ip(), rate, now.instant).map_err(|seconds| {
+            count(&mut self.counters.rate_limited);
+            Refusal::retry(ErrorCode::RateLimited, "too many requests from this network", seconds)
+        })
+    }
+}
+
+/// The same shape whoever is asked for, known or not.
+fn found(peers: Vec<PeerInfo>, has_more: bool) -> Message {
+    Message::LookupResponse(LookupResponse { peers: List::truncated(peers), has_more })
+}
+
+/// The client's address as seen here. The port is the one that it dialled from.
+fn observed(origin: &Origin) -> Endpoint {
+    SocketAddr::new(origin.address.ip().to_canonical(), origin.address.port()).into()
+}
+
+fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}
+
+fn count_many(counter: &mut u64, more: usize) {
+    *counter = counter.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+}
