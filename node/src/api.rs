@@ -6,6 +6,7 @@
 
 pub mod event;
 pub mod json;
+pub mod route;
 pub mod view;
 pub mod who;
 pub mod word;

@@ -1,0 +1,1 @@
+//! The local interface over a real socket, with a core that only pretends.
