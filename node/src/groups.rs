@@ -1,250 +1,204 @@
-//! Conversations as MLS groups (RFC 9420), behind a small API.
+//! Conversations as MLS groups (RFC 9420), behind a small API. A chat of two is a group of two.
 //!
-//! Nothing here knows of contacts, history or delivery. Every method reads and writes through the
-//! [`Tx`] that it is given; the caller accepts or refuses it, and says so with [`Groups::accepted`] or
-//! [`Groups::refused`].
+//! Nothing here knows of contacts, history or delivery, and nothing of OpenMLS leaves. Every method reads
+//! and writes through the [`Tx`] that it is given; the caller accepts or refuses it, and says so with
+//! [`Groups::accepted`] or [`Groups::refused`] before the next call.
+//!
+//! Each epoch's state has rows of its own. A commit, ours or another's, is made on a copy of its parent's
+//! rows, so the parent still opens late messages, and still takes rival commits: which of them stands is
+//! decided by [`branch`] alone, by the same rules on every member.
 
+mod branch;
+mod change;
 pub mod credential;
 mod error;
+pub mod extension;
+mod index;
+mod join;
+mod key_package;
+mod message;
+mod open;
+mod padding;
 pub mod policy;
+mod provider;
+mod record;
+pub mod seal;
+mod states;
+mod storage;
+#[cfg(test)]
+mod tests;
 mod types;
+mod verdict;
+mod view;
+mod wrap;
 
+pub use credential::LeafSigner;
 pub use error::{GroupError, KeyPackageError, OpenError, WelcomeError};
+pub use key_package::CheckedKeyPackage;
+pub use padding::MAX_CONTENT;
+pub use record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
 pub use types::{
     Change, Changed, GroupEvent, GroupKind, Joined, LeafInfo, LostWork, Member, Opened,
     ReceiptBody, ReceiptKind, Recipient, Role, Sealed, StateId, Summary,
 };
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{GroupId, IdentityKey, SealKey};
-use sremp_common::key::{IdentitySecret, SealSecret};
-use sremp_common::time::{Now, Timestamp};
+use sremp_common::key::SealSecret;
+use sremp_common::time::Now;
 
-use crate::store::Tx;
+use crate::store::{Table, Tx};
+use index::TagIndex;
+use provider::Engine;
+use record::Record;
+use states::Loaded;
 
-/// The MLS signature key of this device, with its certificate.
-#[derive(Debug)]
-pub struct LeafSigner;
+/// How far clocks may differ before a fresh certificate or key package is refused.
+const CLOCK_MARGIN: Duration = Duration::from_secs(3600);
 
-impl LeafSigner {
-    /// A fresh key, certified by `identity` until `not_after`.
-    #[must_use]
-    pub fn generate(
-        _identity: &IdentitySecret,
-        _device_id: [u8; 16],
-        _not_after: Timestamp,
-        _entropy: &mut Entropy,
-        _now: Now,
-    ) -> Self {
-        Self
-    }
-
-    /// The key of the bytes that [`Self::to_bytes`] gave.
-    ///
-    /// # Errors
-    /// [`credential::CredentialError`].
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self, credential::CredentialError> {
-        Ok(Self)
-    }
-
-    /// Key and certificate, to be kept in a private file.
-    #[must_use]
-    pub fn to_bytes(&self) -> zeroize::Zeroizing<Vec<u8>> {
-        zeroize::Zeroizing::new(Vec::new())
-    }
-}
-
-/// A key package that passed [`Groups::check_key_package`].
-#[derive(Clone, Debug)]
-pub struct CheckedKeyPackage;
+/// Groups of one node.
+const MAX_GROUPS: usize = 100_000;
 
 /// All groups of this node.
+///
+/// What is held in memory is a cache of the store: [`Self::refused`] drops what has changed since.
 #[derive(Debug)]
-pub struct Groups;
+pub struct Groups {
+    own: IdentityKey,
+    signer: LeafSigner,
+    engine: Engine,
+    /// None until the first blob comes.
+    index: Option<TagIndex>,
+    records: BTreeMap<GroupId, Record>,
+    loaded: BTreeMap<StateId, Loaded>,
+    /// Counts uses of loaded groups, to drop the one that was not used for longest.
+    uses: u64,
+    touched_records: BTreeSet<GroupId>,
+    touched_states: BTreeSet<StateId>,
+}
 
-#[expect(unused_variables, clippy::unused_self, reason = "skeleton")]
 impl Groups {
     /// No group is loaded yet.
     #[must_use]
-    pub fn new(leaf_signer: LeafSigner, own: IdentityKey, entropy: Entropy) -> Self {
-        Self
-    }
-
-    /// Makes a key package for others to add us with; its private half is kept.
-    ///
-    /// # Errors
-    /// [`GroupError::Store`].
-    pub fn make_key_package(
-        &mut self,
-        tx: &Tx,
-        leaf: &LeafInfo,
-        last_resort: bool,
-        now: Now,
-    ) -> Result<Vec<u8>, GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Checks a key package that somebody handed out for `owner`.
-    ///
-    /// # Errors
-    /// [`GroupError::KeyPackage`], [`GroupError::Credential`].
-    pub fn check_key_package(
-        &self,
-        bytes: &[u8],
-        owner: &IdentityKey,
-        now: Now,
-    ) -> Result<CheckedKeyPackage, GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Makes a group of which we are the only member.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn create(
-        &mut self,
-        tx: &Tx,
-        kind: GroupKind,
-        name: &str,
-        leaf: &LeafInfo,
-        now: Now,
-    ) -> Result<GroupId, GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Makes and merges a commit.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn change(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        change: Change,
-        now: Now,
-    ) -> Result<Changed, GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Proposes our own removal; another member commits it.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn propose_leave(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        now: Now,
-    ) -> Result<Sealed, GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Encrypts content for all other members.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn encrypt(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        content: &[u8],
-        now: Now,
-    ) -> Result<Sealed, GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Makes a receipt, for the author alone.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn receipt(
-        &mut self,
-        tx: &Tx,
-        receipt: &ReceiptBody,
-        now: Now,
-    ) -> Result<(Vec<u8>, LeafInfo), GroupError> {
-        Err(GroupError::Mls("not written yet"))
-    }
-
-    /// Opens a wrapped blob and applies what is in it.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open(&mut self, tx: &Tx, blob: &[u8], now: Now) -> Result<Opened, OpenError> {
-        Err(OpenError::UnknownState)
-    }
-
-    /// Joins the group of a Welcome. The caller refuses the input when the inviter is not wanted.
-    ///
-    /// # Errors
-    /// [`GroupError::Welcome`], [`GroupError::Credential`].
-    pub fn join(&mut self, tx: &Tx, welcome: &[u8], now: Now) -> Result<Joined, GroupError> {
-        Err(GroupError::Mls("not written yet"))
+    pub fn new(signer: LeafSigner, own: IdentityKey, entropy: Entropy) -> Self {
+        Self {
+            own,
+            signer,
+            engine: Engine::new(entropy),
+            index: None,
+            records: BTreeMap::new(),
+            loaded: BTreeMap::new(),
+            uses: 0,
+            touched_records: BTreeSet::new(),
+            touched_states: BTreeSet::new(),
+        }
     }
 
     /// The group as it stands at its tip.
     ///
     /// # Errors
-    /// [`GroupError`].
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`], [`GroupError::Mls`].
     pub fn summary(&mut self, tx: &Tx, group: &GroupId) -> Result<Summary, GroupError> {
-        Err(GroupError::Mls("not written yet"))
+        let record = self.record(tx, group)?;
+        let (tip, leaving) = (record.tip(), record.leaving);
+        let state = record.state(tip).ok_or(GroupError::StateGone)?;
+        let (active, leaves) = (state.active, state.leaves.clone());
+        let (entered_at, own_update_at) = (state.entered_at, state.own_update_at);
+        let loaded = self.take(tx, group, tip)?;
+        let view = &loaded.view;
+        let summary = Summary {
+            id: *group,
+            kind: view.policy.kind,
+            name: view.policy.name.clone(),
+            epoch: loaded.mls.epoch().as_u64(),
+            epoch_authenticator: loaded.mls.epoch_authenticator().as_slice().to_vec(),
+            suite: u16::from(loaded.mls.ciphersuite()),
+            members: view.members.iter().map(|(_, member)| member.clone()).collect(),
+            active,
+            leaving: leaving && active,
+            leave_proposed: leaves,
+            state: tip,
+            entered_at,
+            own_update_at,
+        };
+        self.put(tip, loaded);
+        Ok(summary)
     }
 
-    /// Whether `state` is the tip or an ancestor of it. A state that is not kept any more counts as on
-    /// the branch: nothing is sent again after so long.
+    /// Whether `state` is the tip of the group or an ancestor of it. A state that is not kept any more
+    /// counts as on the branch: nothing is sent again after so long.
     ///
     /// # Errors
-    /// [`GroupError`].
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
     pub fn is_on_branch(
         &mut self,
         tx: &Tx,
         group: &GroupId,
         state: &StateId,
     ) -> Result<bool, GroupError> {
-        Ok(true)
+        Ok(self.record(tx, group)?.is_on_branch(*state))
     }
 
     /// All groups, live or left.
     ///
     /// # Errors
-    /// [`GroupError`].
+    /// [`GroupError::Store`].
     pub fn groups(&self, tx: &Tx) -> Result<Vec<GroupId>, GroupError> {
-        Ok(Vec::new())
-    }
-
-    /// Deletes everything about a group.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn forget(&mut self, tx: &Tx, group: &GroupId) -> Result<(), GroupError> {
-        Ok(())
-    }
-
-    /// Deletes states beyond 8 epochs or 7 days, and key packages that expired.
-    ///
-    /// # Errors
-    /// [`GroupError`].
-    pub fn expire(&mut self, tx: &Tx, now: Now) -> Result<(), GroupError> {
-        Ok(())
+        let rows = tx.scan(Table::Groups, &[], None, MAX_GROUPS)?;
+        let id = |(key, _): (Vec<u8>, Vec<u8>)| key.try_into().ok().map(GroupId::new);
+        Ok(rows.into_iter().filter_map(id).collect())
     }
 
     /// The caller has accepted the transaction's input.
-    pub fn accepted(&mut self) {}
+    pub fn accepted(&mut self) {
+        self.touched_records.clear();
+        self.touched_states.clear();
+        if let Some(index) = &mut self.index {
+            index.accepted();
+        }
+    }
 
-    /// The caller has refused the transaction's input: what was loaded since is dropped.
-    pub fn refused(&mut self) {}
+    /// The caller has refused the transaction's input: what was changed in memory since is dropped, and
+    /// read again when it is needed.
+    pub fn refused(&mut self) {
+        for group in std::mem::take(&mut self.touched_records) {
+            self.records.remove(&group);
+        }
+        for state in std::mem::take(&mut self.touched_states) {
+            self.loaded.remove(&state);
+        }
+        if let Some(index) = &mut self.index {
+            index.refused();
+        }
+    }
 
     /// Seals bytes for one node: a Welcome, or anything that somebody without the state must read.
     ///
     /// # Errors
-    /// [`GroupError::Mls`].
+    /// [`GroupError::TooLong`].
     pub fn seal(&self, to: &SealKey, kind: u8, bytes: &[u8]) -> Result<Vec<u8>, GroupError> {
-        Err(GroupError::Mls("not written yet"))
+        seal::seal(&self.engine.crypto, to, kind, bytes).ok_or(GroupError::TooLong(MAX_CONTENT))
     }
 
-    /// Opens what [`Self::seal`] made for one of our keys: the kind and the bytes.
+    /// Kind and bytes of what [`Self::seal`] made for one of `secrets`; none for any other bytes.
     #[must_use]
     pub fn unseal(&self, secrets: &[SealSecret], blob: &[u8]) -> Option<(u8, Vec<u8>)> {
-        None
+        seal::open(&self.engine.crypto, secrets, blob)
+    }
+
+    /// Deletes states that are behind by more than [`MAX_PAST_EPOCHS`] or were left more than
+    /// [`MAX_PAST_TIME`] ago, and key packages that expired. Late messages and rival commits of those
+    /// states cannot be opened any more.
+    ///
+    /// # Errors
+    /// [`GroupError::Store`].
+    pub fn expire(&mut self, tx: &Tx, now: Now) -> Result<(), GroupError> {
+        for group in self.groups(tx)? {
+            self.expire_states(tx, &group, now.wall)?;
+        }
+        self.expire_key_packages(tx, now.wall)
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 mod tx;
 
 pub use table::Table;
-pub use tx::Tx;
+pub use tx::{Tx, decode_row};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -61,8 +61,12 @@ tables! {
     Rendezvous = "rendezvous",
     /// What `watch` shows.
     Events = "events",
-    /// Where peers were reached.
+    /// How peers can be reached.
     Endpoints = "endpoints",
+    /// Members that are still to be added to groups.
+    Invites = "invites",
+    /// Own messages that are not encrypted yet.
+    Intents = "intents",
 }
 
 impl Table {

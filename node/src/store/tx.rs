@@ -197,7 +197,7 @@ impl Tx {
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.get(table, key)? else { return Ok(None) };
-        rmp_serde::from_slice(&bytes).map(Some).map_err(|_| StoreError::Row(table))
+        decode_row(table, &bytes).map(Some)
     }
 
     /// Encodes a value with the names of its fields, so that fields can be added, and writes it.
@@ -365,4 +365,12 @@ fn merge(
         }
     }
     Ok(found)
+}
+
+/// The value of a row that a scan gave.
+///
+/// # Errors
+/// [`StoreError::Row`] when it does not decode.
+pub fn decode_row<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, StoreError> {
+    rmp_serde::from_slice(bytes).map_err(|_| StoreError::Row(table))
 }

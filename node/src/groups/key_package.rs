@@ -1,0 +1,187 @@
+//! Key packages: what others add us with, and what we add others with.
+
+use openmls::prelude::tls_codec::Deserialize as _;
+use openmls::prelude::{
+    KeyPackage, KeyPackageIn, Lifetime, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
+    ProtocolVersion,
+};
+use openmls_traits::OpenMlsProvider as _;
+use openmls_traits::storage::StorageProvider as _;
+use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
+use sremp_common::limit::MAX_KEY_PACKAGE;
+use sremp_common::time::{Now, Timestamp};
+
+use super::credential::CredentialError;
+use super::extension::{SUITE, Validity, capabilities, leaf_extensions, verify_leaf};
+use super::{CLOCK_MARGIN, GroupError, Groups, KeyPackageError, LeafInfo, StateId};
+use crate::store::{StoreError, Table, Tx};
+
+/// Prefix of rows of table `KeyPackages` about our own key packages.
+const OWN: u8 = b'k';
+
+/// Prefix of rows of the same table about states that a Welcome led us into.
+const WELCOMED: u8 = b'w';
+
+/// Rows looked at in one pass of [`Groups::expire`].
+const MAX_EXPIRED: usize = 10_000;
+
+/// A key package that passed [`Groups::check_key_package`].
+#[derive(Clone, Debug)]
+pub struct CheckedKeyPackage {
+    pub(super) key_package: KeyPackage,
+    pub(super) owner: IdentityKey,
+    pub(super) leaf: LeafInfo,
+}
+
+impl CheckedKeyPackage {
+    /// Whose it is.
+    #[must_use]
+    pub const fn owner(&self) -> IdentityKey {
+        self.owner
+    }
+
+    /// How its owner is reached.
+    #[must_use]
+    pub const fn leaf(&self) -> &LeafInfo {
+        &self.leaf
+    }
+}
+
+/// A row about one of our key packages.
+#[derive(Serialize, Deserialize)]
+struct OwnRow {
+    reference: Vec<u8>,
+    until: Timestamp,
+}
+
+/// Lifetimes of MLS are left open: see [`Validity`].
+pub(super) fn open_lifetime() -> Lifetime {
+    Lifetime::init(0, u64::MAX)
+}
+
+impl Groups {
+    /// Makes a key package for others to add us with, valid for 84 days, whose leaf says how to reach us.
+    /// Its private half is kept until it is used (a last resort: until it has expired). Returned as an MLS
+    /// key package message.
+    ///
+    /// # Errors
+    /// [`GroupError::Store`], [`GroupError::Mls`].
+    pub fn make_key_package(
+        &mut self,
+        tx: &Tx,
+        leaf: &LeafInfo,
+        last_resort: bool,
+        now: Now,
+    ) -> Result<Vec<u8>, GroupError> {
+        let failed = |_| GroupError::Mls("key package");
+        let provider = self.engine.provider(tx, StateId::new([0; 16]));
+        let validity = Validity::starting(now.wall);
+        let mut builder = KeyPackage::builder()
+            .leaf_node_capabilities(capabilities())
+            .leaf_node_extensions(leaf_extensions(leaf)?)
+            .key_package_extensions(validity.extensions()?)
+            .key_package_lifetime(open_lifetime());
+        if last_resort {
+            builder = builder.mark_as_last_resort();
+        }
+        let bundle = builder
+            .build(SUITE, &provider, &self.signer, self.signer.credential())
+            .map_err(failed)?;
+        let reference = bundle
+            .key_package()
+            .hash_ref(provider.crypto())
+            .map_err(|_| GroupError::Mls("key package reference"))?;
+        let reference =
+            rmp_serde::to_vec(&reference).map_err(|_| StoreError::Encode(Table::KeyPackages))?;
+        let key = [&[OWN], sremp_common::hash::sha256(&reference).as_slice()].concat();
+        // Kept for another week after it has expired: a Welcome may be late.
+        let until = validity.not_after + super::MAX_PAST_TIME;
+        tx.write(Table::KeyPackages, &key, &OwnRow { reference, until })?;
+        MlsMessageOut::from(bundle.into_key_package())
+            .to_bytes()
+            .map_err(|_| GroupError::Mls("key package encoding"))
+    }
+
+    /// Checks a key package that somebody handed out for `owner`: form, signatures, suite, certificate,
+    /// leaf, and by our clock its lifetime.
+    ///
+    /// # Errors
+    /// [`GroupError::KeyPackage`], [`GroupError::Credential`].
+    pub fn check_key_package(
+        &self,
+        bytes: &[u8],
+        owner: &IdentityKey,
+        now: Now,
+    ) -> Result<CheckedKeyPackage, GroupError> {
+        let key_package = self.parse(bytes)?;
+        if key_package.ciphersuite() != SUITE {
+            return Err(KeyPackageError::Suite.into());
+        }
+        let (certified, leaf) =
+            verify_leaf(key_package.leaf_node()).map_err(|error| match error {
+                CredentialError::LeafInfo => GroupError::KeyPackage(KeyPackageError::Leaf),
+                other => GroupError::Credential(other),
+            })?;
+        if certified.identity_key != *owner {
+            return Err(KeyPackageError::WrongOwner.into());
+        }
+        Validity::of(&key_package)?.check_time(now.wall)?;
+        certified.check_time(now.wall)?;
+        Ok(CheckedKeyPackage { key_package, owner: *owner, leaf })
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<KeyPackage, KeyPackageError> {
+        let malformed = || KeyPackageError::Malformed;
+        if bytes.len() > MAX_KEY_PACKAGE {
+            return Err(malformed());
+        }
+        let message =
+            MlsMessageIn::tls_deserialize_exact(bytes).map_err(|_| KeyPackageError::Malformed)?;
+        let MlsMessageBodyIn::KeyPackage(key_package) = message.extract() else {
+            return Err(malformed());
+        };
+        let key_package: KeyPackageIn = key_package;
+        key_package
+            .validate(&self.engine.crypto, ProtocolVersion::Mls10)
+            .map_err(|_| KeyPackageError::Malformed)
+    }
+
+    /// Notes that a Welcome led us into this state. False when one did before.
+    pub(super) fn note_welcome(
+        tx: &Tx,
+        state: StateId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let key = [&[WELCOMED], state.as_bytes().as_slice()].concat();
+        if tx.get(Table::KeyPackages, &key)?.is_some() {
+            return Ok(false);
+        }
+        // No key package that could open it again lives longer.
+        let until = now + super::extension::KEY_PACKAGE_LIFETIME * 2 + CLOCK_MARGIN;
+        tx.write(Table::KeyPackages, &key, &until)?;
+        Ok(true)
+    }
+
+    /// Deletes what cannot be of use any more.
+    pub(super) fn expire_key_packages(&self, tx: &Tx, now: Timestamp) -> Result<(), GroupError> {
+        let damaged = |_| StoreError::Row(Table::KeyPackages);
+        let provider = self.engine.provider(tx, StateId::new([0; 16]));
+        for (key, value) in tx.scan_prefix(Table::KeyPackages, &[OWN], MAX_EXPIRED)? {
+            let row: OwnRow = rmp_serde::from_slice(&value).map_err(damaged)?;
+            if row.until < now {
+                let reference: openmls::prelude::KeyPackageRef =
+                    rmp_serde::from_slice(&row.reference).map_err(damaged)?;
+                provider.storage().delete_key_package(&reference)?;
+                tx.delete(Table::KeyPackages, &key);
+            }
+        }
+        for (key, value) in tx.scan_prefix(Table::KeyPackages, &[WELCOMED], MAX_EXPIRED)? {
+            let until: Timestamp = rmp_serde::from_slice(&value).map_err(damaged)?;
+            if until < now {
+                tx.delete(Table::KeyPackages, &key);
+            }
+        }
+        Ok(())
+    }
+}

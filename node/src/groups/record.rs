@@ -1,0 +1,191 @@
+//! The record of one group: its retained states as a tree, and which of them is the tip.
+//!
+//! Plain data and pure rules; the rows of each state's MLS secrets are elsewhere (`storage`).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
+use sremp_common::time::Timestamp;
+
+use super::branch::{self, Branch, Commit};
+use super::{LostWork, StateId};
+
+/// Epochs behind the tip whose states are kept: for late messages, and for rival commits.
+pub const MAX_PAST_EPOCHS: u64 = 8;
+
+/// How long a state is kept after it was left.
+pub const MAX_PAST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// States of one group: the retained epochs with many rivals each. More are refused, so that a
+/// hostile member cannot fill the disk with commits.
+pub(super) const MAX_STATES: usize = 256;
+
+/// One group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Where the choice of the branch starts: the oldest retained ancestor of the tip.
+    root: StateId,
+    /// The state that we act in.
+    tip: StateId,
+    /// Epoch at which we came in: Welcomes into earlier ones are late or replayed.
+    pub(super) joined_epoch: u64,
+    /// We want to leave.
+    pub(super) leaving: bool,
+    states: Vec<State>,
+}
+
+/// One retained state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) id: StateId,
+    pub(super) parent: Option<StateId>,
+    pub(super) epoch: u64,
+    /// The commit that made the state; none for the state that we created or were welcomed into.
+    pub(super) commit: Option<Commit>,
+    /// False when the commit removed us.
+    pub(super) active: bool,
+    pub(super) entered_at: Timestamp,
+    /// Since when it is not the tip.
+    pub(super) left_at: Option<Timestamp>,
+    /// When our own leaf in this state was renewed; 0 for never.
+    pub(super) own_update_at: Timestamp,
+    /// What the commit did, if it is ours.
+    pub(super) work: Vec<LostWork>,
+    /// Who proposed to leave in this state.
+    pub(super) leaves: Vec<IdentityKey>,
+    /// We ourselves proposed to leave in this state.
+    pub(super) leave_sent: bool,
+}
+
+/// What adding a state did to the tip.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Another state of the tree stands: the new one is kept as a rival.
+    Unchanged,
+    /// The tip moved forward on its branch.
+    Advanced,
+    /// The tip is on another branch. Our own commits on the branch that lost, oldest first.
+    Switched(Vec<LostWork>),
+}
+
+impl Record {
+    /// A group with one state.
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            root: state.id,
+            tip: state.id,
+            joined_epoch: state.epoch,
+            leaving: false,
+            states: vec![state],
+        }
+    }
+
+    /// A Welcome replaced our branch: its state is the tip, and the choice starts there.
+    pub(super) fn replace(&mut self, state: State, now: Timestamp) {
+        let old = self.tip;
+        if let Some(old) = self.state_mut(old) {
+            old.left_at.get_or_insert(now);
+        }
+        self.root = state.id;
+        self.tip = state.id;
+        self.joined_epoch = state.epoch;
+        self.leaving = false;
+        self.states.push(state);
+    }
+
+    pub(super) const fn tip(&self) -> StateId {
+        self.tip
+    }
+
+    pub(super) fn states(&self) -> &[State] {
+        &self.states
+    }
+
+    pub(super) fn state(&self, id: StateId) -> Option<&State> {
+        self.states.iter().find(|state| state.id == id)
+    }
+
+    pub(super) fn state_mut(&mut self, id: StateId) -> Option<&mut State> {
+        self.states.iter_mut().find(|state| state.id == id)
+    }
+
+    /// Whether there is room for one more state.
+    pub(super) fn is_full(&self) -> bool {
+        self.states.len() >= MAX_STATES
+    }
+
+    /// Adds the state of a commit, and decides anew which state is the tip.
+    pub(super) fn add(&mut self, mut state: State, now: Timestamp) -> Settled {
+        let old = self.tip;
+        state.left_at = Some(now);
+        self.states.push(state);
+        let branches = self.branches();
+        let tip = branch::tip(&branches, self.root);
+        let settled = if tip == old {
+            Settled::Unchanged
+        } else if branch::is_ancestor(&branches, old, tip) {
+            Settled::Advanced
+        } else {
+            let standing = branch::path(&branches, tip);
+            let mut lost = branch::path(&branches, old);
+            lost.retain(|state| !standing.contains(state));
+            let work = |id: &StateId| self.state(*id).map(|state| state.work.clone());
+            Settled::Switched(lost.iter().rev().filter_map(work).flatten().collect())
+        };
+        self.tip = tip;
+        if tip != old {
+            if let Some(old) = self.state_mut(old) {
+                old.left_at = Some(now);
+            }
+            if let Some(tip) = self.state_mut(tip) {
+                tip.left_at = None;
+            }
+        }
+        settled
+    }
+
+    /// Whether `state` is the tip or one of its ancestors; states that are not kept count as such.
+    pub(super) fn is_on_branch(&self, state: StateId) -> bool {
+        self.state(state).is_none() || branch::is_ancestor(&self.branches(), state, self.tip)
+    }
+
+    /// Takes out the states that are not kept any longer.
+    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<StateId> {
+        let tip = self.tip;
+        let tip_epoch = self.state(tip).map_or(0, |state| state.epoch);
+        let is_gone = |state: &State| {
+            let behind = tip_epoch.saturating_sub(state.epoch) > MAX_PAST_EPOCHS;
+            let too_old = state.left_at.is_some_and(|left| now.since(left) >= MAX_PAST_TIME);
+            state.id != tip && (behind || too_old)
+        };
+        let gone: Vec<StateId> =
+            self.states.iter().filter(|state| is_gone(state)).map(|state| state.id).collect();
+        if gone.is_empty() {
+            return gone;
+        }
+        self.states.retain(|state| !gone.contains(&state.id));
+        // The choice starts at the oldest ancestor of the tip that is still here.
+        let mut root = tip;
+        while let Some(parent) = self.state(root).and_then(|state| state.parent)
+            && root != self.root
+            && self.state(parent).is_some()
+        {
+            root = parent;
+        }
+        self.root = root;
+        gone
+    }
+
+    fn branches(&self) -> Vec<Branch<'_>> {
+        self.states
+            .iter()
+            .map(|state| Branch {
+                id: state.id,
+                parent: state.parent,
+                epoch: state.epoch,
+                commit: state.commit.as_ref(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,255 @@
+//! Records and states between store and memory: loading, caching, copying, deleting.
+
+use std::sync::Arc;
+
+use openmls::prelude::{GroupId as MlsGroupId, MlsGroup};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+use sremp_common::hash::labelled_hash;
+use sremp_common::id::GroupId;
+use sremp_common::label::{HashLabel, MLS_EXPORTER};
+use sremp_common::time::Timestamp;
+
+use super::index::{Entry, TagIndex};
+use super::record::{MAX_STATES, Record, State};
+use super::storage::Storage;
+use super::view::View;
+use super::wrap::WrapKeys;
+use super::{GroupError, Groups, MAX_GROUPS, StateId};
+use crate::store::{StoreError, Table, Tx};
+
+/// Loaded groups. One of two members takes some ten kilobytes, one of a thousand some megabytes.
+const MAX_LOADED: usize = 64;
+
+/// Records in memory.
+const MAX_RECORDS: usize = 1024;
+
+/// A state in memory.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) mls: MlsGroup,
+    pub(super) view: Arc<View>,
+    /// None once we were removed: there is no exporter then.
+    pub(super) keys: Option<WrapKeys>,
+    used: u64,
+}
+
+/// Row of table `GroupStates`.
+#[derive(Serialize, Deserialize)]
+struct StateRow {
+    group: ByteArray<16>,
+    keys: WrapKeys,
+}
+
+/// The id of the state that `commit` makes of `parent`.
+pub(super) fn child_id(parent: StateId, commit: &[u8]) -> StateId {
+    state_id(parent.as_bytes(), commit)
+}
+
+/// The id of a state that no commit of ours leads to: the one that we created (`context` is empty), or
+/// that a Welcome led us into (`context` is the MLS group context, different in every state).
+pub(super) fn root_id(group: &GroupId, context: &[u8]) -> StateId {
+    state_id(group.as_bytes(), context)
+}
+
+fn state_id(ctx: &[u8], body: &[u8]) -> StateId {
+    let mut id = [0; 16];
+    let hash = labelled_hash(HashLabel::StateId, ctx, body);
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    StateId::new(id)
+}
+
+/// Our id of a group as MLS has it.
+pub(super) fn mls_id(group: &GroupId) -> MlsGroupId {
+    MlsGroupId::from_slice(group.as_bytes())
+}
+
+impl Groups {
+    /// The group's record.
+    pub(super) fn record(&mut self, tx: &Tx, group: &GroupId) -> Result<&Record, GroupError> {
+        self.find_record(tx, group)?.ok_or(GroupError::NoSuchGroup)
+    }
+
+    /// The group's record, if there is one.
+    pub(super) fn find_record(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+    ) -> Result<Option<&Record>, StoreError> {
+        if !self.records.contains_key(group) {
+            let Some(record) = tx.read(Table::Groups, group.as_bytes())? else { return Ok(None) };
+            if self.records.len() >= MAX_RECORDS {
+                let touched = &self.touched_records;
+                self.records.retain(|group, _| touched.contains(group));
+            }
+            self.records.insert(*group, record);
+        }
+        Ok(self.records.get(group))
+    }
+
+    /// Writes the group's record, in memory and in the store.
+    pub(super) fn save_record(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        record: Record,
+    ) -> Result<(), StoreError> {
+        tx.write(Table::Groups, group.as_bytes(), &record)?;
+        self.touched_records.insert(*group);
+        self.records.insert(*group, record);
+        Ok(())
+    }
+
+    /// Takes a state out of memory, or loads it. Whoever takes it puts it back ([`Self::put`] when it was
+    /// only read, [`Self::put_changed`] otherwise), unless an operation on it failed.
+    pub(super) fn take(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: StateId,
+    ) -> Result<Loaded, GroupError> {
+        match self.loaded.remove(&state) {
+            Some(loaded) => Ok(loaded),
+            None => {
+                let storage = Storage::new(tx, state);
+                let mls = MlsGroup::load(&storage, &mls_id(group))?.ok_or(GroupError::StateGone)?;
+                self.loaded_from(mls)
+            }
+        }
+    }
+
+    /// A group that OpenMLS has just made, with what we derive from it.
+    pub(super) fn loaded_from(&self, mls: MlsGroup) -> Result<Loaded, GroupError> {
+        let view = Arc::new(View::of(&mls, &self.own)?);
+        let keys = if mls.is_active() {
+            let exported = mls.export_secret(&self.engine.crypto, MLS_EXPORTER, &[], 32);
+            Some(WrapKeys::derive(&exported.map_err(|_| GroupError::Mls("exporter"))?))
+        } else {
+            None
+        };
+        Ok(Loaded { mls, view, keys, used: 0 })
+    }
+
+    /// Puts a state back that was only read.
+    pub(super) fn put(&mut self, state: StateId, mut loaded: Loaded) {
+        self.uses = self.uses.saturating_add(1);
+        loaded.used = self.uses;
+        if self.loaded.len() >= MAX_LOADED
+            && let Some(oldest) = self.loaded.iter().min_by_key(|(_, loaded)| loaded.used)
+        {
+            // What is in the store is as new: every operation writes through.
+            let oldest = *oldest.0;
+            self.loaded.remove(&oldest);
+        }
+        self.loaded.insert(state, loaded);
+    }
+
+    /// Puts a state back that was changed: dropped again when the input is refused.
+    pub(super) fn put_changed(&mut self, state: StateId, loaded: Loaded) {
+        self.touched_states.insert(state);
+        self.put(state, loaded);
+    }
+
+    /// Members and rules of a state.
+    pub(super) fn view(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: StateId,
+    ) -> Result<Arc<View>, GroupError> {
+        let loaded = self.take(tx, group, state)?;
+        let view = Arc::clone(&loaded.view);
+        self.put(state, loaded);
+        Ok(view)
+    }
+
+    /// Makes a new state findable by its tags, and keeps it in memory.
+    pub(super) fn enter(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: StateId,
+        loaded: Loaded,
+    ) -> Result<(), StoreError> {
+        if let Some(keys) = loaded.keys {
+            self.index(tx)?.add(Entry { state, group: *group, keys });
+            let row = StateRow { group: ByteArray::new(*group.as_bytes()), keys };
+            tx.write(Table::GroupStates, state.as_bytes(), &row)?;
+        }
+        self.put_changed(state, loaded);
+        Ok(())
+    }
+
+    /// The tag index, read from the store at its first use.
+    pub(super) fn index(&mut self, tx: &Tx) -> Result<&mut TagIndex, StoreError> {
+        if self.index.is_none() {
+            let limit = MAX_GROUPS.saturating_mul(MAX_STATES);
+            let mut entries = Vec::new();
+            for (key, value) in tx.scan(Table::GroupStates, &[], None, limit)? {
+                let damaged = || StoreError::Row(Table::GroupStates);
+                let state = StateId::new(key.try_into().map_err(|_| damaged())?);
+                let row: StateRow = rmp_serde::from_slice(&value).map_err(|_| damaged())?;
+                let group = GroupId::new(row.group.into_array());
+                entries.push(Entry { state, group, keys: row.keys });
+            }
+            self.index = Some(TagIndex::new(entries));
+        }
+        Ok(self.index.get_or_insert_default())
+    }
+
+    /// Adds the state of a commit to the record, drops what is too far behind, and says what that did
+    /// to the tip.
+    pub(super) fn settle(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: State,
+        now: Timestamp,
+    ) -> Result<super::record::Settled, GroupError> {
+        let mut record = self.record(tx, group)?.clone();
+        let settled = record.add(state, now);
+        let gone = record.expire(now);
+        self.save_record(tx, group, record)?;
+        self.delete_states(tx, &gone)?;
+        Ok(settled)
+    }
+
+    pub(super) fn expire_states(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        now: Timestamp,
+    ) -> Result<(), GroupError> {
+        let mut record = self.record(tx, group)?.clone();
+        let gone = record.expire(now);
+        if !gone.is_empty() {
+            self.save_record(tx, group, record)?;
+            self.delete_states(tx, &gone)?;
+        }
+        Ok(())
+    }
+
+    fn delete_states(&mut self, tx: &Tx, states: &[StateId]) -> Result<(), StoreError> {
+        for state in states {
+            // First, because the index may be read from the rows here.
+            self.index(tx)?.remove(*state);
+            tx.delete(Table::GroupStates, state.as_bytes());
+            Storage::new(tx, *state).delete_all()?;
+            self.loaded.remove(state);
+        }
+        Ok(())
+    }
+
+    /// Deletes everything about a group. Welcomes that were used stay known as used.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn forget(&mut self, tx: &Tx, group: &GroupId) -> Result<(), GroupError> {
+        let states: Vec<StateId> =
+            self.record(tx, group)?.states().iter().map(|state| state.id).collect();
+        self.delete_states(tx, &states)?;
+        tx.delete(Table::Groups, group.as_bytes());
+        self.records.remove(group);
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The outer layer of what members of one state send each other: hides MLS' own framing.
+//!
+//! ```text
+//! blob = nonce (24) || tag (8) || XChaCha20-Poly1305(wrap key, nonce, aad = tag, padded)
+//! tag  = first 8 bytes of LabelledHash("tag", ctx = tag key, body = nonce)
+//! ```
+//! Both keys come from the MLS exporter of the state's epoch. By the tag a member finds the state; for
+//! anybody else two blobs have nothing in common.
+
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{Key, KeyInit as _, XChaCha20Poly1305, XNonce};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+use sremp_common::hash::labelled_hash;
+use sremp_common::label::HashLabel;
+
+use super::padding;
+
+const NONCE: usize = 24;
+const TAG: usize = 8;
+
+/// The two keys of one state.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct WrapKeys {
+    wrap: ByteArray<32>,
+    tag: ByteArray<32>,
+}
+
+impl std::fmt::Debug for WrapKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WrapKeys([redacted])")
+    }
+}
+
+impl WrapKeys {
+    /// The keys of an epoch's exporter secret.
+    pub(super) fn derive(exporter: &[u8]) -> Self {
+        Self {
+            wrap: ByteArray::new(labelled_hash(HashLabel::Wrap, &[], exporter)),
+            tag: ByteArray::new(labelled_hash(HashLabel::Tag, &[], exporter)),
+        }
+    }
+
+    fn tag(&self, nonce: &[u8]) -> [u8; TAG] {
+        let hash = labelled_hash(HashLabel::Tag, self.tag.as_slice(), nonce);
+        let mut tag = [0; TAG];
+        tag.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        tag
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(Key::from_slice(self.wrap.as_slice()))
+    }
+
+    /// Wraps bytes; none when they are too long for a blob.
+    pub(super) fn wrap(&self, nonce: [u8; NONCE], kind: u8, bytes: &[u8]) -> Option<Vec<u8>> {
+        let padded = padding::pad(kind, bytes)?;
+        let tag = self.tag(&nonce);
+        let payload = Payload { msg: &padded, aad: &tag };
+        let sealed = self.cipher().encrypt(XNonce::from_slice(&nonce), payload).ok()?;
+        Some([nonce.as_slice(), &tag, &sealed].concat())
+    }
+
+    /// Kind and bytes; none when the blob was damaged.
+    pub(super) fn unwrap(&self, blob: &Blob<'_>) -> Option<(u8, Vec<u8>)> {
+        let payload = Payload { msg: blob.sealed, aad: blob.tag };
+        let padded = self.cipher().decrypt(XNonce::from_slice(blob.nonce), payload).ok()?;
+        padding::unpad(&padded)
+    }
+
+    /// Whether this state wrapped the blob.
+    pub(super) fn matches(&self, blob: &Blob<'_>) -> bool {
+        self.tag(blob.nonce) == *blob.tag
+    }
+}
+
+/// The parts of a wrapped blob.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Blob<'a> {
+    nonce: &'a [u8; NONCE],
+    tag: &'a [u8; TAG],
+    sealed: &'a [u8],
+}
+
+impl<'a> Blob<'a> {
+    /// None when the bytes are too short.
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (nonce, rest) = bytes.split_first_chunk()?;
+        let (tag, sealed) = rest.split_first_chunk()?;
+        Some(Self { nonce, tag, sealed })
+    }
+}
