@@ -9,4 +9,5 @@
     reason = "all of this is test code, helpers included"
 )]
 
+mod decoders;
 mod layers;
