@@ -488,7 +488,7 @@ impl Transport {
 
     fn bytes_came(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.last_received = now.instant;
+            session.heard = session.heard.wrapping_add(1);
             if let Some(connection) = session.connection.as_mut() {
                 connection.handle_bytes(bytes, now);
                 self.hear(conn, now);
@@ -532,7 +532,7 @@ impl Transport {
                 }
                 // Not a byte since the call: the path is dead, and the sooner it is found anew
                 // the better.
-                if session.last_received < sent.at {
+                if session.heard == sent.heard {
                     Counters::count(&mut self.counters.silent);
                     self.end(sent.conn, End::Orderly(ErrorCode::TimedOut), now);
                 }

@@ -50,7 +50,8 @@ pub(super) struct Call {
 pub(super) struct Sent {
     pub(super) conn: ConnId,
     pub(super) request: RequestId,
-    pub(super) at: Instant,
+    /// How often bytes had come on it before.
+    pub(super) heard: u64,
 }
 
 /// Every call without an answer.
@@ -111,12 +112,12 @@ impl Calls {
 }
 
 fn patience(body: &Body) -> Duration {
-    let bytes = match body {
-        Body::Message(Message::StoreMessage(store)) => store.blob.len(),
-        Body::Message(Message::PublishKeyPackages(publish)) => {
-            publish.key_packages.iter().map(|package| package.len()).sum()
-        }
-        _ => 0,
+    let bytes = if let Body::Message(Message::StoreMessage(store)) = body {
+        store.blob.len()
+    } else if let Body::Message(Message::PublishKeyPackages(publish)) = body {
+        publish.key_packages.iter().map(|package| package.len()).sum()
+    } else {
+        0
     };
     let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or(u64::MAX);
     CALL_TIMEOUT + Duration::from_secs(seconds)

@@ -27,7 +27,7 @@ pub const MAX_CONNECTIONS: usize = 4096;
 
 impl Transport {
     pub(super) fn accepted(&mut self, conn: ConnId, from: SocketAddr, now: Now) {
-        if conn % 2 != 0 || self.sessions.contains_key(&conn) {
+        if !conn.is_multiple_of(2) || self.sessions.contains_key(&conn) {
             return Counters::count(&mut self.counters.shell_misuse);
         }
         if !self.has_room_for(from.ip()) {
@@ -37,9 +37,9 @@ impl Transport {
         let entropy = self.entropy.fork();
         let mut connection = Connection::accept(Arc::clone(&self.local), entropy, now);
         connection.set_reassembly_budget(self.budget.clone());
-        let deadline = Some(now.instant + HANDSHAKE_TIMEOUT);
+        let deadline = now.instant + HANDSHAKE_TIMEOUT;
         let way = Way::Accepted(from);
-        let session = Session::new(way, Some(Box::new(connection)), deadline, now.instant);
+        let session = Session::new(way, Some(Box::new(connection)), deadline);
         self.sessions.insert(conn, session);
         self.hear(conn, now);
     }

@@ -53,12 +53,13 @@ impl Keep {
     }
 }
 
-/// A uniformly random wait between nothing and a bound that doubles with each failure, so that
+/// A uniformly random wait between a moment and a bound that doubles with each failure, so that
 /// many clients of one relay do not come back together.
 fn full_jitter(failures: u32, entropy: &mut Entropy) -> Duration {
     let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
     let bound = BACKOFF_FIRST.saturating_mul(factor).min(BACKOFF_MAX);
-    Duration::from_millis(entropy.below(u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)))
+    let bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(entropy.below(bound_ms).saturating_add(1))
 }
 
 #[cfg(test)]
@@ -77,14 +78,14 @@ mod tests {
             waits.push(next.since(now));
             now = next;
         }
-        assert!(waits.iter().take(1).all(|wait| *wait < BACKOFF_FIRST));
-        assert!(waits.iter().all(|wait| *wait < BACKOFF_MAX));
+        assert!(waits.iter().take(1).all(|wait| *wait <= BACKOFF_FIRST));
+        assert!(waits.iter().all(|wait| *wait <= BACKOFF_MAX));
         assert!(waits.iter().any(|wait| *wait > BACKOFF_MAX / 2));
 
         keep.went_up(now);
         now = now + SUCCESS_AFTER;
         keep.went_down(now, &mut entropy);
-        assert!(keep.next_dial.unwrap().since(now) < BACKOFF_FIRST);
+        assert!(keep.next_dial.unwrap().since(now) <= BACKOFF_FIRST);
     }
 
     #[test]

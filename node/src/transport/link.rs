@@ -133,7 +133,7 @@ impl Transport {
                 }
             };
             call.body = None;
-            call.sent = Some(Sent { conn, request, at: now.instant });
+            call.sent = Some(Sent { conn, request, heard: session.heard });
             if call.expected == Expected::Nothing {
                 answers.push((id, Ok(Message::Done(Done()))));
             } else if let Some(open) = session.open.as_mut() {
@@ -157,8 +157,8 @@ impl Transport {
             let conn = self.next_conn;
             self.next_conn = self.next_conn.wrapping_add(2);
             dial.started(conn, now.instant);
-            let deadline = Some(now.instant + CONNECT_TIMEOUT);
-            let session = Session::new(Way::Dialled(key), None, deadline, now.instant);
+            let deadline = now.instant + CONNECT_TIMEOUT;
+            let session = Session::new(Way::Dialled(key), None, deadline);
             self.sessions.insert(conn, session);
             Counters::count(&mut self.counters.dials);
             self.effects.push_back(Effect::Dial {

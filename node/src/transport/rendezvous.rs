@@ -41,7 +41,8 @@ struct Wire {
     reader: LongFrameReader,
     outstanding: BTreeMap<RequestId, CallId>,
     next_request: RequestId,
-    last_received: Instant,
+    /// How often bytes have come.
+    heard: u64,
     /// When to give up connecting, or to close for want of use.
     deadline: Instant,
 }
@@ -138,7 +139,7 @@ impl Transport {
             wire.next_request = wire.next_request.wrapping_add(2);
             // Fits by type: an identity has at most 32 KiB, and the rest is small.
             let bytes = encode_long_frame(&message.encode(request)).unwrap_or_default();
-            call.sent = Some(Sent { conn: wire.conn, request, at: now.instant });
+            call.sent = Some(Sent { conn: wire.conn, request, heard: wire.heard });
             wire.outstanding.insert(request, id);
             wire.deadline = now.instant + IDLE;
             self.effects.push_back(Effect::Write { conn: wire.conn, bytes });
@@ -146,12 +147,14 @@ impl Transport {
     }
 
     pub(super) fn server_bytes(&mut self, place: usize, mut bytes: &[u8], now: Now) {
+        if let Some(wire) = self.servers.get_mut(place).and_then(|server| server.wire.as_mut()) {
+            wire.heard = wire.heard.wrapping_add(1);
+        }
         loop {
             let Some(wire) = self.servers.get_mut(place).and_then(|server| server.wire.as_mut())
             else {
                 return;
             };
-            wire.last_received = now.instant;
             match wire.reader.read(&mut bytes) {
                 Ok(None) => return,
                 Ok(Some(message)) => match Message::decode(&message) {
@@ -211,7 +214,7 @@ impl Transport {
         let Some(wire) = server.wire.as_mut() else { return };
         let Some(sent) = sent else { return };
         wire.outstanding.remove(&sent.request);
-        if wire.last_received < sent.at {
+        if wire.heard == sent.heard {
             Counters::count(&mut self.counters.silent);
             self.drop_server_wire(place, &CallError::TimedOut);
         }
@@ -240,7 +243,7 @@ impl Wire {
             reader: LongFrameReader::new(),
             outstanding: BTreeMap::new(),
             next_request: 0,
-            last_received: now,
+            heard: 0,
             deadline: now + CONNECT_TIMEOUT,
         }
     }

@@ -53,7 +53,8 @@ pub(super) struct Session {
     pub(super) open: Option<Open>,
     /// Bytes that the shell holds.
     pub(super) writing: usize,
-    pub(super) last_received: Instant,
+    /// How often bytes have come: tells whether anything came since a call went out.
+    pub(super) heard: u64,
 }
 
 /// What an established session has.
@@ -73,10 +74,9 @@ impl Session {
     pub(super) const fn new(
         way: Way,
         connection: Option<Box<Connection>>,
-        deadline: Option<Instant>,
-        now: Instant,
+        deadline: Instant,
     ) -> Self {
-        Self { way, connection, deadline, open: None, writing: 0, last_received: now }
+        Self { way, connection, deadline: Some(deadline), open: None, writing: 0, heard: 0 }
     }
 
     pub(super) fn opened(&mut self, peer: Option<Arc<VerifiedIdentity>>, now: Now) {

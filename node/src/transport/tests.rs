@@ -1,1 +1,10 @@
-//! The transport against itself, over queues with a virtual clock.
+//! Transports against each other, over a network of queues under a virtual clock.
+
+mod bounds;
+mod calls;
+mod chaos;
+mod duplicates;
+mod policy;
+mod relays;
+mod rendezvous;
+mod world;
