@@ -159,12 +159,12 @@ fn describe(lengths: &[usize], pieces: &[Piece], completed: Option<&[usize]>) ->
 
 fn add_broken(file: &mut File) {
     const FULL: usize = CHUNK_PAYLOAD;
-    let lengths = [4 * FULL, FULL + 9, FULL + 9, FULL + 9, FULL + 9, MAX_MESSAGE_STRANGER + 1];
+    let lengths = [4 * FULL, FULL + 9, FULL + 9, FULL + 9, FULL + 9, MAX_MESSAGE_STRANGER + 1, 10];
     let mut refuse = |name: &str, why: &str, pieces: &[Piece]| {
         assert!(reassemble(&lengths, pieces).is_none(), "{name} is accepted");
         file.mutated(name, why, describe(&lengths, pieces, None));
     };
-    let only = Piece::only(10);
+    let only = Piece { message: 6, ..Piece::only(10) };
     let part = Piece::part;
     refuse("chunk without payload", "no chunk is empty", &[Piece::only(0)]);
     refuse("size too small", "chunk_size is the length of the payload", &[Piece { size: 9, ..only }]);
