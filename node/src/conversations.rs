@@ -1,0 +1,15 @@
+//! What people see: conversations, their messages in one agreed order, requests of strangers.
+//!
+//! Rows and rules only; who must be told what is decided in [`crate::node`].
+
+pub mod content;
+pub mod conversation;
+pub mod history;
+pub mod invite;
+pub mod request;
+
+pub use content::{Content, Kind};
+pub use conversation::{Conversation, ConversationId, Standing};
+pub use history::{History, MessageRow};
+pub use invite::{Invite, Invites};
+pub use request::{Request, Requests};

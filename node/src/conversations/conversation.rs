@@ -1,0 +1,153 @@
+//! Conversations: with one contact, or of a group. Each stands on MLS groups.
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::{GroupId, IdentityKey};
+
+use crate::store::{StoreError, Table, Tx, decode_row};
+
+/// Conversations that a node keeps at most.
+pub const MAX_CONVERSATIONS: usize = 10_000;
+/// A Lamport number may run ahead of what was seen by this much; a liar's larger one is cut.
+const MAX_LAMPORT_LEAP: u64 = 1 << 20;
+
+/// Which conversation: what its history is filed under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConversationId {
+    /// With one contact, on whichever direct group both sides settle on.
+    Contact(IdentityKey),
+    /// Of a group.
+    Group(GroupId),
+}
+
+impl ConversationId {
+    /// The row key; no key is the prefix of another.
+    #[must_use]
+    pub fn to_key(self) -> Vec<u8> {
+        match self {
+            Self::Contact(key) => [b"c".as_slice(), key.as_bytes()].concat(),
+            Self::Group(group) => [b"g".as_slice(), group.as_bytes()].concat(),
+        }
+    }
+
+    /// The text form: the contact's id, or the group's.
+    #[must_use]
+    pub fn text(self) -> String {
+        match self {
+            Self::Contact(key) => key.to_string(),
+            Self::Group(group) => group.to_string(),
+        }
+    }
+}
+
+/// Where we stand in a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// We may write.
+    #[default]
+    Active,
+    /// We have proposed to leave and wait until somebody commits it.
+    Leaving,
+    /// We left.
+    Left,
+    /// We were removed.
+    Removed,
+}
+
+/// What is kept about a conversation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Which one.
+    pub id: ConversationId,
+    /// A group's name; empty for a contact.
+    pub name: String,
+    /// The MLS groups that it stands on: one for a group; for a contact all that either side
+    /// made, of which the lowest established one is written to.
+    pub groups: Vec<GroupId>,
+    /// Highest Lamport number seen.
+    pub lamport: u64,
+    /// See [`Standing`].
+    pub standing: Standing,
+    /// Our leaf keys are to be renewed before the next message: we have just joined, or how we
+    /// are reached has changed.
+    pub update_due: bool,
+    /// Own messages since our leaf keys were renewed.
+    pub since_update: u32,
+}
+
+impl Conversation {
+    /// A conversation without a group yet.
+    #[must_use]
+    pub const fn new(id: ConversationId, name: String) -> Self {
+        Self { id, name, groups: Vec::new(), lamport: 0, standing: Standing::Active, update_due: false, since_update: 0 }
+    }
+
+    /// One conversation.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find(tx: &Tx, id: ConversationId) -> Result<Option<Self>, StoreError> {
+        tx.read(Table::Conversations, &id.to_key())
+    }
+
+    /// The conversation that stands on an MLS group.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn of_group(tx: &Tx, group: &GroupId) -> Result<Option<Self>, StoreError> {
+        let key = [b"m".as_slice(), group.as_bytes()].concat();
+        match tx.read::<ConversationId>(Table::Conversations, &key)? {
+            Some(id) => Self::find(tx, id),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes the conversation, and which groups it stands on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn save(&self, tx: &Tx) -> Result<(), StoreError> {
+        tx.write(Table::Conversations, &self.id.to_key(), self)
+    }
+
+    /// Adds an MLS group that the conversation stands on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn stand_on(&mut self, tx: &Tx, group: GroupId) -> Result<(), StoreError> {
+        if !self.groups.contains(&group) {
+            self.groups.push(group);
+            self.groups.sort_unstable();
+        }
+        let key = [b"m".as_slice(), group.as_bytes()].concat();
+        tx.write(Table::Conversations, &key, &self.id)?;
+        self.save(tx)
+    }
+
+    /// All conversations.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn all(tx: &Tx) -> Result<Vec<Self>, StoreError> {
+        let mut all = Vec::new();
+        for prefix in [b"c", b"g"] {
+            for (_, value) in tx.scan_prefix(Table::Conversations, prefix, MAX_CONVERSATIONS)? {
+                all.push(decode_row(Table::Conversations, &value)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The Lamport number of the next own message.
+    pub fn next_lamport(&mut self) -> u64 {
+        self.lamport = self.lamport.saturating_add(1);
+        self.lamport
+    }
+
+    /// Takes a number that a message came with; answers the number that it is filed under.
+    pub fn witness_lamport(&mut self, claimed: u64) -> u64 {
+        let filed = claimed.min(self.lamport.saturating_add(MAX_LAMPORT_LEAP));
+        self.lamport = self.lamport.max(filed);
+        filed
+    }
+}

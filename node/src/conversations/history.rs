@@ -1,0 +1,182 @@
+//! The history: each message once, in one order that all members agree on.
+//!
+//! The key of a row is conversation, Lamport number, author, message id. A message that comes
+//! late by another path stands where it belongs, between its neighbours.
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::time::Timestamp;
+
+use super::conversation::ConversationId;
+use crate::api::MessageState;
+use crate::groups::StateId;
+use crate::store::{StoreError, Table, Tx, decode_row};
+
+/// A message as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageRow {
+    /// Its id, the author's choice.
+    pub message_id: MessageId,
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// Where it stands there.
+    pub lamport: u64,
+    /// Kind by name: text, unknown.
+    pub kind: String,
+    /// The author, as MLS authenticated it.
+    pub from: IdentityKey,
+    /// We wrote it.
+    pub outgoing: bool,
+    /// What it says.
+    pub text: String,
+    /// The message that it answers.
+    pub reply_to: Option<MessageId>,
+    /// The author's clock.
+    pub sent_at: Timestamp,
+    /// Our clock, when it came; nil for our own.
+    pub received_at: Option<Timestamp>,
+    /// How far our own message has come; for others', whether we confirmed reading it.
+    pub state: MessageState,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The state of each recipient; the message's is the least of them. Empty until encrypted.
+    pub recipients: Vec<(IdentityKey, MessageState)>,
+    /// The group and epoch's state that it was encrypted, or came, under.
+    pub sealed_in: Option<(GroupId, StateId)>,
+    /// Recipients confirm delivery; false in groups too large for it.
+    pub receipts: bool,
+}
+
+impl MessageRow {
+    /// The row's key.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = self.conversation.to_key();
+        key.extend_from_slice(&self.lamport.to_be_bytes());
+        key.extend_from_slice(self.from.as_bytes());
+        key.extend_from_slice(self.message_id.as_bytes());
+        key
+    }
+
+    /// Moves one recipient forward; answers whether the whole message moved. A state never moves
+    /// backwards, and what has failed may still arrive.
+    pub fn advance(&mut self, recipient: &IdentityKey, to: MessageState) -> bool {
+        for (key, state) in &mut self.recipients {
+            if key == recipient && (*state < to || *state == MessageState::Failed) {
+                *state = to;
+            }
+        }
+        let least = self.recipients.iter().map(|(_, state)| *state).min();
+        match least {
+            Some(least) if least > self.state || self.state == MessageState::Failed => {
+                let moved = least != self.state;
+                self.state = least;
+                moved
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The tables of messages.
+#[derive(Debug)]
+pub struct History;
+
+impl History {
+    /// Writes a message, and its index row.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn save(tx: &Tx, row: &MessageRow) -> Result<(), StoreError> {
+        let key = row.key();
+        tx.write(Table::Messages, &key, row)?;
+        tx.put(Table::MessageIndex, &index_key(&row.message_id, &row.from), key);
+        Ok(())
+    }
+
+    /// Writes a message whose index row stands already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn update(tx: &Tx, row: &MessageRow) -> Result<(), StoreError> {
+        tx.write(Table::Messages, &row.key(), row)
+    }
+
+    /// The message of an author under an id: two authors may choose the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find(
+        tx: &Tx,
+        id: &MessageId,
+        from: &IdentityKey,
+    ) -> Result<Option<MessageRow>, StoreError> {
+        match tx.get(Table::MessageIndex, &index_key(id, from))? {
+            Some(key) => tx.read(Table::Messages, &key),
+            None => Ok(None),
+        }
+    }
+
+    /// The message under an id, whoever wrote it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find_any(tx: &Tx, id: &MessageId) -> Result<Option<MessageRow>, StoreError> {
+        match tx.scan_prefix(Table::MessageIndex, id.as_bytes(), 1)?.into_iter().next() {
+            Some((_, key)) => tx.read(Table::Messages, &key),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest `limit` messages before one (or the newest of all), oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn page(
+        tx: &Tx,
+        conversation: ConversationId,
+        before: Option<&MessageRow>,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        let from = conversation.to_key();
+        let until = before.map_or_else(|| after_prefix(&from), MessageRow::key);
+        let mut page: Vec<MessageRow> = tx
+            .scan_back(Table::Messages, &from, &until, limit)?
+            .into_iter()
+            .map(|(_, value)| decode_row(Table::Messages, &value))
+            .collect::<Result<_, _>>()?;
+        page.reverse();
+        Ok(page)
+    }
+
+    /// Forgets a conversation's messages, at most `limit` at a time; answers whether all are gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget(tx: &Tx, conversation: ConversationId, limit: usize) -> Result<bool, StoreError> {
+        let rows = tx.scan_prefix(Table::Messages, &conversation.to_key(), limit)?;
+        for (key, value) in &rows {
+            let row: MessageRow = decode_row(Table::Messages, value)?;
+            tx.delete(Table::Messages, key);
+            tx.delete(Table::MessageIndex, &index_key(&row.message_id, &row.from));
+        }
+        Ok(rows.len() < limit)
+    }
+}
+
+fn index_key(id: &MessageId, from: &IdentityKey) -> Vec<u8> {
+    [id.as_bytes().as_slice(), from.as_bytes()].concat()
+}
+
+/// The first key after all that begin with `prefix`. Conversation keys begin with a letter, so
+/// there always is one.
+fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    while let Some(last) = key.pop() {
+        if last < u8::MAX {
+            key.push(last.saturating_add(1));
+            break;
+        }
+    }
+    key
+}

@@ -1,0 +1,138 @@
+//! What became of each blob that came in: exactly one verdict, recorded with what it changed.
+//!
+//! A blob that cannot be read yet waits here, within bounds; when there is no room for it, it is
+//! refused and *not* recorded, so that it can come again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::BlobId;
+use sremp_common::time::{Now, Timestamp};
+
+use crate::store::{StoreError, Table, Tx, decode_row};
+
+/// Blobs that wait for a state, all together.
+pub const MAX_DEFERRED: usize = 512;
+/// Bytes of one blob that may wait.
+pub const MAX_DEFERRED_BYTES: usize = 64 * 1024;
+/// Time that a blob may wait: as long as epochs' states are kept.
+const DEFERRED_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+/// Verdicts outlive every retry: relays keep blobs for 30 days.
+const VERDICT_LIFETIME: Duration = Duration::from_secs(35 * 86_400);
+/// Rows looked at in one pass of housekeeping.
+const PASS: usize = 512;
+
+/// What became of a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It changed something.
+    Applied,
+    /// Its content was here before, by another path or in another blob.
+    Duplicate,
+    /// It can never be used: why.
+    Invalid(String),
+    /// No room for it now; not recorded.
+    Refused,
+    /// It waits for a state that is not here yet.
+    Deferred,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VerdictRow {
+    verdict: Verdict,
+    at: Timestamp,
+}
+
+/// A blob that waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deferred {
+    /// When it came.
+    pub received_at: Timestamp,
+    /// Through an admission that was meant for strangers.
+    pub from_stranger: bool,
+    /// The blob.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// The tables of verdicts and waiting blobs.
+#[derive(Debug)]
+pub struct Inbox;
+
+impl Inbox {
+    /// The verdict on a blob, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn verdict(tx: &Tx, id: &BlobId) -> Result<Option<Verdict>, StoreError> {
+        Ok(tx.read::<VerdictRow>(Table::Verdicts, id.as_bytes())?.map(|row| row.verdict))
+    }
+
+    /// Records a verdict; a refusal is not recorded.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn record(tx: &Tx, id: &BlobId, verdict: Verdict, now: Now) -> Result<(), StoreError> {
+        if matches!(verdict, Verdict::Refused) {
+            return Ok(());
+        }
+        if !matches!(verdict, Verdict::Deferred) {
+            tx.delete(Table::Deferred, id.as_bytes());
+        }
+        tx.write(Table::Verdicts, id.as_bytes(), &VerdictRow { verdict, at: now.wall })
+    }
+
+    /// Keeps a blob until its state is here, if there is room.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn defer(tx: &Tx, id: &BlobId, deferred: &Deferred) -> Result<bool, StoreError> {
+        let full = tx.scan(Table::Deferred, &[], None, MAX_DEFERRED)?.len() >= MAX_DEFERRED;
+        if full || deferred.bytes.len() > MAX_DEFERRED_BYTES {
+            return Ok(false);
+        }
+        tx.write(Table::Deferred, id.as_bytes(), deferred)?;
+        Ok(true)
+    }
+
+    /// All blobs that wait, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn deferred(tx: &Tx) -> Result<Vec<(BlobId, Deferred)>, StoreError> {
+        let mut all = Vec::new();
+        for (key, value) in tx.scan(Table::Deferred, &[], None, MAX_DEFERRED)? {
+            if let Ok(bytes) = <[u8; 16]>::try_from(key.as_slice()) {
+                all.push((BlobId::new(bytes), decode_row::<Deferred>(Table::Deferred, &value)?));
+            }
+        }
+        all.sort_by_key(|(_, deferred)| deferred.received_at);
+        Ok(all)
+    }
+
+    /// One pass of housekeeping from a key on: forgets old verdicts and blobs that waited too
+    /// long. Answers where to go on; empty when the end was reached.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn expire(tx: &Tx, from: &[u8], now: Now) -> Result<Vec<u8>, StoreError> {
+        for (id, deferred) in Self::deferred(tx)? {
+            if now.wall.since(deferred.received_at) > DEFERRED_LIFETIME {
+                Self::record(tx, &id, Verdict::Invalid("its epoch never came".into()), now)?;
+            }
+        }
+        let rows = tx.scan(Table::Verdicts, from, None, PASS)?;
+        for (key, value) in &rows {
+            let row: VerdictRow = decode_row(Table::Verdicts, value)?;
+            if now.wall.since(row.at) > VERDICT_LIFETIME && row.verdict != Verdict::Deferred {
+                tx.delete(Table::Verdicts, key);
+            }
+        }
+        if rows.len() < PASS {
+            return Ok(Vec::new());
+        }
+        let mut next = rows.last().map(|(key, _)| key.clone()).unwrap_or_default();
+        next.push(0);
+        Ok(next)
+    }
+}

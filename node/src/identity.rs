@@ -1,0 +1,15 @@
+//! Who we are and whom we know: the rows, and the rules that hold between them.
+//!
+//! Nothing here talks to anybody; it decides what is believed.
+
+pub mod contact;
+pub mod own;
+pub mod reach;
+pub mod safety;
+pub mod token;
+
+pub use contact::{Contact, Contacts};
+pub use own::{Own, OwnError};
+pub use reach::{Reach, TokenSource};
+pub use safety::safety_number;
+pub use token::{TokenPurpose, Tokens};

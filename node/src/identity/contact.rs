@@ -1,0 +1,129 @@
+//! Contacts: trust on first use, and never a second guess in silence.
+//!
+//! A contact is its identity key. A name never merges or replaces anything: somebody with the
+//! same name and another key is somebody else.
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
+use sremp_common::identity::{Identity, Succession, VerifiedIdentity};
+use sremp_common::text::ContactLink;
+use sremp_common::time::{Now, Timestamp};
+
+use crate::api::{PathPolicy, Trust};
+use crate::store::{StoreError, Table, Tx};
+
+/// Contacts that a node keeps at most.
+pub const MAX_CONTACTS: usize = 10_000;
+
+/// What is kept about a contact.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Contact {
+    /// Who.
+    pub key: IdentityKey,
+    /// The user's own name for them.
+    pub alias: Option<String>,
+    /// The newest identity that was seen and verified.
+    pub identity: Option<Identity>,
+    /// What the link called them, until the identity is known.
+    pub link_name: Option<String>,
+    /// The user's judgement (specification 3.2). Rejected: no session, no row, no receipt.
+    pub trust: Trust,
+    /// The safety number was compared.
+    pub verified: bool,
+    /// When the contact was made.
+    pub first_seen: Timestamp,
+    /// When something from them last arrived.
+    pub last_seen: Option<Timestamp>,
+    /// Which paths may be used; nil for the node's own policy.
+    pub path: Option<PathPolicy>,
+    /// May keep a mailbox at this node.
+    pub relay_allowed: bool,
+}
+
+impl Contact {
+    /// A contact about whom nothing but the key is known.
+    #[must_use]
+    pub const fn new(key: IdentityKey, now: Now) -> Self {
+        Self {
+            key,
+            alias: None,
+            identity: None,
+            link_name: None,
+            trust: Trust::Unknown,
+            verified: false,
+            first_seen: now.wall,
+            last_seen: None,
+            path: None,
+            relay_allowed: false,
+        }
+    }
+
+    /// The identity, parsed. It was verified before it was stored.
+    #[must_use]
+    pub fn verified_identity(&self) -> Option<VerifiedIdentity> {
+        self.identity.as_ref().and_then(|identity| identity.verify().ok())
+    }
+
+    /// What they call themselves, as far as known.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.verified_identity()
+            .map(|identity| identity.data().username.to_string())
+            .or_else(|| self.link_name.clone())
+            .unwrap_or_default()
+    }
+
+    /// Takes a newer identity of this contact; anything else leaves what is known.
+    pub fn learn(&mut self, identity: &VerifiedIdentity) -> Succession {
+        let succession = self
+            .verified_identity()
+            .map_or(Succession::Newer, |known| known.compare(identity));
+        if succession == Succession::Newer {
+            self.identity = Some(identity.identity().clone());
+        }
+        succession
+    }
+
+    /// Takes over what a link says where nothing better is known.
+    pub fn learn_link(&mut self, link: &ContactLink) {
+        self.link_name = Some(link.name.to_string());
+    }
+}
+
+/// The contacts table.
+#[derive(Debug)]
+pub struct Contacts;
+
+impl Contacts {
+    /// One contact.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find(tx: &Tx, key: &IdentityKey) -> Result<Option<Contact>, StoreError> {
+        tx.read(Table::Contacts, key.as_bytes())
+    }
+
+    /// Writes a contact.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn save(tx: &Tx, contact: &Contact) -> Result<(), StoreError> {
+        tx.write(Table::Contacts, contact.key.as_bytes(), contact)
+    }
+
+    /// Forgets a contact; what was written with them stays in the history.
+    pub fn remove(tx: &Tx, key: &IdentityKey) {
+        tx.delete(Table::Contacts, key.as_bytes());
+    }
+
+    /// All contacts, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn all(tx: &Tx) -> Result<Vec<Contact>, StoreError> {
+        tx.scan(Table::Contacts, &[], None, MAX_CONTACTS)?
+            .into_iter()
+            .map(|(_, value)| crate::store::decode_row(Table::Contacts, &value))
+            .collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! The core thread: takes whatever has come, lets the node handle it in one transaction, commits,
+//! and only then lets anything out. It is the only place where a node and its store meet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sremp_common::io::Clock;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::handle::CoreEnd;
+use super::net::{NetEvent, Network};
+use crate::api::{ApiError, Reply};
+use crate::node::{Input, Node, Output};
+use crate::store::{Store, StoreError};
+
+/// Inputs that share one commit. What waits longer than one commit takes goes into the next.
+const MAX_BATCH: usize = 512;
+/// Longest sleep: clocks may be set, and a suspended machine wakes up late.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Why the core ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// The store failed: nothing more is acknowledged; the next start goes on from disk.
+    #[error("the data file failed; nothing that was confirmed is lost")]
+    Store(#[from] StoreError),
+}
+
+/// Everything that the core thread owns.
+#[derive(Debug)]
+pub struct Core {
+    /// The node.
+    pub node: Node,
+    /// Its store.
+    pub store: Store,
+    /// Commands and watchers.
+    pub end: CoreEnd,
+    /// What the network tasks report.
+    pub net_events: mpsc::Receiver<NetEvent>,
+    /// The network tasks.
+    pub network: Network,
+    /// Both clocks.
+    pub clock: Clock,
+    /// Says `true` when the program shall end.
+    pub stop: watch::Receiver<bool>,
+}
+
+type Answer = oneshot::Sender<Result<Reply, ApiError>>;
+
+impl Core {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// [`CoreError`] when the store fails.
+    pub async fn run(mut self) -> Result<(), CoreError> {
+        let mut answers: BTreeMap<u64, Answer> = BTreeMap::new();
+        let mut next_reply = 0_u64;
+        loop {
+            self.release(&mut answers);
+            let Some(first) = self.next_input(&mut answers, &mut next_reply).await else {
+                break;
+            };
+            let tx = self.store.begin()?;
+            let now = self.clock.now();
+            self.node.handle(&tx, first, now)?;
+            for _ in 1..MAX_BATCH {
+                let Some(input) = self.waiting_input(&mut answers, &mut next_reply) else { break };
+                self.node.handle(&tx, input, now)?;
+            }
+            self.node.finish(&tx, now)?;
+            tx.commit()?;
+        }
+        self.node.shut_down(self.clock.now());
+        self.release(&mut answers);
+        self.network.drain().await;
+        Ok(())
+    }
+
+    /// Lets out what the committed batch wants done.
+    fn release(&mut self, answers: &mut BTreeMap<u64, Answer>) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Reply { reply_to, result } => {
+                    if let Some(answer) = answers.remove(&reply_to) {
+                        // Whoever asked may have gone away.
+                        let _ = answer.send(result);
+                    }
+                }
+                Output::Event(event) => {
+                    // Without watchers there is nobody to tell.
+                    let _ = self.end.events.send(Arc::new(event));
+                }
+                Output::Effect(effect) => self.network.carry_out(effect),
+            }
+        }
+    }
+
+    /// Waits for the next input; `None` when the program shall end.
+    async fn next_input(
+        &mut self,
+        answers: &mut BTreeMap<u64, Answer>,
+        next_reply: &mut u64,
+    ) -> Option<Input> {
+        let now = self.clock.now().instant;
+        let sleep = self.node.poll_timeout().map_or(MAX_SLEEP, |at| at.since(now)).min(MAX_SLEEP);
+        tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop) => None,
+            Some(event) = self.net_events.recv() => {
+                Some(Input::Transport(self.network.note(event)))
+            }
+            Some(request) = self.end.requests.recv() => {
+                Some(command_input(request, answers, next_reply))
+            }
+            () = tokio::time::sleep(sleep) => Some(Input::Timeout),
+        }
+    }
+
+    /// The next input that has come already.
+    fn waiting_input(
+        &mut self,
+        answers: &mut BTreeMap<u64, Answer>,
+        next_reply: &mut u64,
+    ) -> Option<Input> {
+        if let Ok(event) = self.net_events.try_recv() {
+            return Some(Input::Transport(self.network.note(event)));
+        }
+        let request = self.end.requests.try_recv().ok()?;
+        Some(command_input(request, answers, next_reply))
+    }
+}
+
+fn command_input(
+    request: super::handle::CoreRequest,
+    answers: &mut BTreeMap<u64, Answer>,
+    next_reply: &mut u64,
+) -> Input {
+    let reply_to = *next_reply;
+    *next_reply = next_reply.wrapping_add(1);
+    answers.insert(reply_to, request.answer);
+    Input::Command { reply_to, command: request.command }
+}

@@ -1,0 +1,453 @@
+//! The node: one of each layer, and everything that passes between them.
+//!
+//! ```text
+//!   commands ─→ conversations ─→ groups ─→ delivery ─→ transport ─→ effects
+//!   events   ←─ conversations ←─ groups ←─ verdicts ←─ transport ←─ bytes
+//! ```
+//! One input at a time goes through [`Node::handle`]. What it changes in the store stands in the
+//! overlay of the transaction until it is accepted; a refused input leaves nothing behind. At the
+//! end of a batch [`Node::finish`] makes what the batch owes (receipts, retries of blobs that
+//! waited), then the shell commits, and only then drains [`Node::poll_output`].
+
+mod commands;
+mod contacts;
+mod events;
+mod groups;
+mod housekeeping;
+mod identity;
+mod incoming;
+mod invites;
+mod lanes;
+mod mailboxes;
+mod reading;
+mod receive;
+mod registry;
+mod sending;
+mod settings;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use sremp_common::entropy::Entropy;
+use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::time::{Instant, Now, Timestamp};
+use sremp_common::wire::Endpoint;
+
+use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
+use crate::delivery::Lane;
+use crate::groups::{GroupError, Groups, StateId};
+use crate::identity::{Own, OwnError};
+use crate::store::{StoreError, Tx};
+use crate::transport::{self, Effect, Transport, TransportConfig};
+
+use invites::Fetch;
+use mailboxes::Mailbox;
+use registry::{PeerSearch, Server};
+
+/// What may differ between nodes, from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct NodeConfig {
+    /// Where the node listens, as bound.
+    pub listening: Vec<SocketAddr>,
+    /// Where others may dial it.
+    pub advertise: Vec<Endpoint>,
+    /// Which paths are used unless a contact says otherwise.
+    pub path: PathPolicy,
+    /// Dial private addresses whoever told them.
+    pub allow_private_addresses: bool,
+    /// Shown in the listings of rendezvous servers.
+    pub listed: bool,
+}
+
+/// What the outside world did.
+#[derive(Debug)]
+pub enum Input {
+    /// The owner asks for something; answered by one [`Output::Reply`] with the same number.
+    Command {
+        /// Chosen by the shell.
+        reply_to: u64,
+        /// What.
+        command: Command,
+    },
+    /// Something happened on a connection.
+    Transport(transport::Input),
+    /// [`Node::poll_timeout`] has come. Early or twice is harmless.
+    Timeout,
+}
+
+/// What the shell has to do, after the commit, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// The answer to a command.
+    Reply {
+        /// As in the input.
+        reply_to: u64,
+        /// The answer.
+        result: Result<Reply, ApiError>,
+    },
+    /// Something to tell whoever watches.
+    Event(Event),
+    /// Something to do on a connection.
+    Effect(Effect),
+}
+
+/// Why an input changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store failed: the process has to start again from disk.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The owner asked for something that cannot be.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The group's rules, or its state, do not allow it.
+    #[error(transparent)]
+    Group(GroupError),
+}
+
+impl From<GroupError> for NodeError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Store(error) => Self::Store(error),
+            other => Self::Group(other),
+        }
+    }
+}
+
+impl From<OwnError> for NodeError {
+    fn from(error: OwnError) -> Self {
+        match error {
+            OwnError::Store(error) => Self::Store(error),
+            other => Self::Api(ApiError::refused(other.to_string())),
+        }
+    }
+}
+
+/// What a call was made for: where its answer belongs.
+#[derive(Debug)]
+enum Call {
+    /// A parcel on its way.
+    Store { recipient: IdentityKey, blob: u64 },
+    /// Somebody's key package.
+    KeyPackage { who: IdentityKey },
+    /// The steps of opening a mailbox at a relay of ours.
+    Mailbox { relay: IdentityKey, step: mailboxes::Step },
+    /// A registration at a rendezvous server.
+    Register { server: usize },
+    /// Looking for somebody at a rendezvous server.
+    Lookup { who: IdentityKey },
+    /// A page of the listed identities.
+    Listing { search: u64, server: usize },
+    /// Other rendezvous servers.
+    ListServers { server: usize },
+    /// Nothing depends on the answer.
+    Ignored,
+}
+
+/// A person's node, without sockets, clocks, files.
+#[derive(Debug)]
+pub struct Node {
+    own: Own,
+    config: NodeConfig,
+    entropy: Entropy,
+    transport: Transport,
+    groups: Groups,
+    started_at: Timestamp,
+
+    calls: BTreeMap<u64, Call>,
+    next_tag: u64,
+    lanes: BTreeMap<IdentityKey, Lane>,
+    fetches: BTreeMap<IdentityKey, Fetch>,
+    mailboxes: BTreeMap<IdentityKey, Mailbox>,
+    servers: Vec<Server>,
+    searches: BTreeMap<u64, PeerSearch>,
+    suggested: BTreeSet<Endpoint>,
+    listed: bool,
+    /// Members of our groups, contacts or not.
+    fellows: BTreeSet<IdentityKey>,
+    /// Key packages made for takers today, and which day that is.
+    handed_out: u32,
+    handed_out_on: u64,
+
+    /// Receipts that the current batch owes.
+    receipts: BTreeMap<(GroupId, StateId, IdentityKey), Vec<MessageId>>,
+    /// The current batch entered new states: blobs that waited may be readable now.
+    retry_deferred: bool,
+    /// The list of tokens changed: relays have to be told.
+    admission_changed: bool,
+    /// Contacts or members changed: the transport has to be told.
+    people_changed: bool,
+    /// Recipients whose lanes have to be looked at.
+    awake: BTreeSet<IdentityKey>,
+    housekeeping_at: Instant,
+    verdict_cursor: Vec<u8>,
+
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// Loads a node from its store and picks up every unfinished thing.
+    ///
+    /// # Errors
+    /// [`NodeError`] when the store cannot be read.
+    pub fn load(
+        tx: &Tx,
+        own: Own,
+        config: NodeConfig,
+        mut entropy: Entropy,
+        now: Now,
+    ) -> Result<Self, NodeError> {
+        let transport = Transport::new(own.local(), entropy.fork(), TransportConfig {
+            allow_private_addresses: config.allow_private_addresses,
+        });
+        let groups = Groups::new(own.leaf_signer()?, own.key(), entropy.fork());
+        let mut node = Self {
+            own,
+            config,
+            transport,
+            groups,
+            started_at: now.wall,
+            calls: BTreeMap::new(),
+            next_tag: 1,
+            lanes: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
+            servers: Vec::new(),
+            searches: BTreeMap::new(),
+            suggested: BTreeSet::new(),
+            listed: false,
+            fellows: BTreeSet::new(),
+            handed_out: 0,
+            handed_out_on: now.wall.day(),
+            receipts: BTreeMap::new(),
+            retry_deferred: true,
+            admission_changed: false,
+            people_changed: true,
+            awake: BTreeSet::new(),
+            housekeeping_at: now.instant,
+            verdict_cursor: Vec::new(),
+            outputs: VecDeque::new(),
+            entropy,
+        };
+        node.load_settings(tx, now)?;
+        node.load_mailboxes(tx, now)?;
+        node.load_servers(tx)?;
+        node.load_lanes(tx)?;
+        node.load_fetches(tx, now)?;
+        node.finish(tx, now)?;
+        Ok(node)
+    }
+
+    /// Takes in what happened. What it changes is accepted into the transaction, or nothing is.
+    ///
+    /// # Errors
+    /// Only the store's: the process has to start again from disk then.
+    pub fn handle(&mut self, tx: &Tx, input: Input, now: Now) -> Result<(), StoreError> {
+        match input {
+            Input::Command { reply_to, command } => self.handle_command(tx, reply_to, command, now)?,
+            Input::Transport(input) => self.transport.handle(input, now),
+            Input::Timeout => {
+                self.transport.handle_timeout(now);
+                self.attempt(tx, |node, tx| node.handle_timers(tx, now))?;
+            }
+        }
+        self.drain_transport(tx, now)
+    }
+
+    /// Ends a batch: makes what it owes. To be followed by the commit.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub fn finish(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.retry_deferred) {
+            self.retry_waiting_blobs(tx, now)?;
+        }
+        self.attempt(tx, |node, tx| node.make_receipts(tx, now))?;
+        if std::mem::take(&mut self.people_changed) {
+            self.attempt(tx, |node, tx| node.tell_transport_of_people(tx, now))?;
+        }
+        if std::mem::take(&mut self.admission_changed) {
+            self.attempt(tx, |node, tx| node.tell_relays_of_tokens(tx, now))?;
+        }
+        self.drain_transport(tx, now)?;
+        while let Some(recipient) = self.awake.pop_first() {
+            self.attempt(tx, |node, tx| node.move_lane(tx, &recipient, now))?;
+            self.drain_transport(tx, now)?;
+        }
+        while let Some(effect) = self.transport.poll_effect() {
+            self.outputs.push_back(Output::Effect(effect));
+        }
+        Ok(())
+    }
+
+    /// What the shell has to do next; only after the commit of the batch that asked for it.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due; may move with every other input.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let lanes = self.lanes.values().filter_map(Lane::wake_at);
+        let fetches = self.fetches.values().filter_map(Fetch::wake_at);
+        let servers = self.servers.iter().filter_map(Server::wake_at);
+        let searches = self.searches.values().map(PeerSearch::wake_at);
+        lanes
+            .chain(fetches)
+            .chain(servers)
+            .chain(searches)
+            .chain(self.transport.poll_timeout())
+            .chain([self.housekeeping_at])
+            .min()
+    }
+
+    /// Ends every session in an orderly way, before the program ends.
+    pub fn shut_down(&mut self, now: Now) {
+        self.transport.shut_down(now);
+        while let Some(effect) = self.transport.poll_effect() {
+            self.outputs.push_back(Output::Effect(effect));
+        }
+    }
+
+    /// Our own identity.
+    #[must_use]
+    pub const fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// Panics when an invariant is broken: for debug builds and the simulator.
+    pub fn check_invariants(&self) {
+        self.transport.check_invariants();
+    }
+
+    /// One step that changes all it wants to change, or nothing.
+    fn attempt(
+        &mut self,
+        tx: &Tx,
+        step: impl FnOnce(&mut Self, &Tx) -> Result<(), NodeError>,
+    ) -> Result<(), StoreError> {
+        match step(self, tx) {
+            Ok(()) => self.accept(tx),
+            Err(NodeError::Store(error)) => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "a step was refused");
+                self.refuse(tx);
+                Ok(())
+            }
+        }
+    }
+
+    fn accept(&mut self, tx: &Tx) -> Result<(), StoreError> {
+        tx.accept()?;
+        self.groups.accepted();
+        Ok(())
+    }
+
+    fn refuse(&mut self, tx: &Tx) {
+        tx.refuse();
+        self.groups.refused();
+    }
+
+    fn handle_timers(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for (recipient, lane) in &self.lanes {
+            if lane.wake_at().is_some_and(|at| at <= now.instant) {
+                self.awake.insert(*recipient);
+            }
+        }
+        self.move_fetches(tx, now)?;
+        self.renew_registrations(now);
+        self.end_searches(tx, now)?;
+        if self.housekeeping_at <= now.instant {
+            self.keep_house(tx, now)?;
+        }
+        Ok(())
+    }
+
+    fn drain_transport(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
+        while let Some(event) = self.transport.poll_event() {
+            self.handle_transport_event(tx, event, now)?;
+        }
+        Ok(())
+    }
+
+    fn handle_transport_event(
+        &mut self,
+        tx: &Tx,
+        event: transport::Event,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        match event {
+            transport::Event::SessionUp { peer: Some(peer), relay, .. } => {
+                self.attempt(tx, |node, tx| node.session_up(tx, &peer, relay, now))
+            }
+            transport::Event::SessionDown { peer: Some(peer), .. } => {
+                self.attempt(tx, |node, tx| node.session_down(tx, &peer, now))
+            }
+            transport::Event::SessionUp { peer: None, .. }
+            | transport::Event::SessionDown { peer: None, .. } => Ok(()),
+            transport::Event::Incoming { session, caller, request_id, message } => {
+                self.incoming(tx, session, caller.as_deref(), request_id, message, now)
+            }
+            transport::Event::Answer { tag, result } => match self.calls.remove(&tag) {
+                Some(call) => self.attempt(tx, |node, tx| node.answered(tx, call, result, now)),
+                None => Ok(()),
+            },
+            transport::Event::Pushed { from, message, .. } => self.pushed(tx, from, message, now),
+            transport::Event::Unreached { peer } => {
+                if self.lanes.contains_key(&peer) {
+                    self.attempt(tx, |node, tx| node.look_up(tx, &peer, now))?;
+                    self.awake.insert(peer);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        tx: &Tx,
+        call: Call,
+        result: Result<sremp_common::wire::Message, transport::CallError>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        match call {
+            Call::Store { recipient, blob } => {
+                self.parcel_answered(tx, recipient, blob, result, now)
+            }
+            Call::KeyPackage { who } => self.key_package_answered(tx, who, result, now),
+            Call::Mailbox { relay, step } => self.mailbox_answered(tx, relay, step, result, now),
+            Call::Register { server } => self.registration_answered(tx, server, result, now),
+            Call::Lookup { who } => self.lookup_answered(tx, who, result, now),
+            Call::Listing { search, server } => {
+                self.listing_answered(tx, search, server, result, now)
+            }
+            Call::ListServers { server } => {
+                self.servers_answered(server, result);
+                Ok(())
+            }
+            Call::Ignored => Ok(()),
+        }
+    }
+
+    /// Makes a call whose answer comes back to [`Self::answered`].
+    fn call(
+        &mut self,
+        target: transport::Target,
+        candidates: &[transport::Candidate],
+        message: sremp_common::wire::Message,
+        call: Call,
+        now: Now,
+    ) {
+        let tag = self.new_tag();
+        self.calls.insert(tag, call);
+        self.transport.call(target, candidates, message, tag, now);
+    }
+
+    const fn new_tag(&mut self) -> u64 {
+        let tag = self.next_tag;
+        self.next_tag = tag.wrapping_add(1);
+        tag
+    }
+}

@@ -1,0 +1,449 @@
+//! What happens to groups: our own changes, those of others, and what people are told of them.
+
+use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::limit::MAX_RELAYS;
+use sremp_common::time::Now;
+use sremp_common::wire::List;
+
+use super::receive::{SEALED_WELCOME, welcome_bytes};
+use super::{Node, NodeError};
+use crate::api::{self, ApiError, MessageState, Reply};
+use crate::conversations::{
+    Conversation, ConversationId, History, Invites, MessageRow, Standing,
+};
+use crate::delivery::Purpose;
+use crate::groups::{Change, GroupEvent, GroupKind, LeafInfo, LostWork};
+use crate::identity::{Contacts, TokenPurpose, Tokens};
+use crate::store::Tx;
+
+/// Bytes of a group's name.
+const MAX_GROUP_NAME: usize = 160;
+
+impl Node {
+    /// How fellow members reach us: with a token of its own for each leaf.
+    pub(super) fn leaf_info(&mut self, tx: &Tx, now: Now) -> Result<LeafInfo, NodeError> {
+        let data = self.own.identity().data();
+        let relays: List<_, MAX_RELAYS> = List::truncated(data.relays());
+        let seal_key = data.seal_key().ok_or_else(|| {
+            ApiError::failed("the identity has no sealing key; restore the home from a backup")
+        })?;
+        let token = Tokens::make(tx, TokenPurpose::Leaf, &mut self.entropy, now)?;
+        self.admission_changed = true;
+        Ok(LeafInfo { relays, seal_key, token })
+    }
+
+    pub(super) fn group_create(
+        &mut self,
+        tx: &Tx,
+        name: &str,
+        members: &[String],
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let name = group_name(name)?;
+        let mut invited = Vec::new();
+        for who in members {
+            invited.push(self.resolve_contact(tx, who)?);
+        }
+        let leaf = self.leaf_info(tx, now)?;
+        let group = self.groups.create(tx, GroupKind::Group, &name, &leaf, now)?;
+        let mut conversation = Conversation::new(ConversationId::Group(group), name);
+        conversation.stand_on(tx, group)?;
+        for who in invited {
+            self.invite(tx, group, who, now)?;
+        }
+        self.tell_group(tx, &conversation, api::Change::Joined, None, None, now)?;
+        self.group_view(tx, group)
+    }
+
+    pub(super) fn group_add(
+        &mut self,
+        tx: &Tx,
+        group: &str,
+        who: &[String],
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let group = self.writable_group(tx, group)?;
+        self.require_admin(tx, &group)?;
+        let members = self.groups.summary(tx, &group)?;
+        for who in who {
+            let who = self.resolve_contact(tx, who)?;
+            if members.member(&who).is_some() {
+                return Err(ApiError::refused("they are a member already").into());
+            }
+            self.invite(tx, group, who, now)?;
+        }
+        self.group_view(tx, group)
+    }
+
+    fn invite(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if who == self.own.key() {
+            return Err(ApiError::usage("you are a member of your own group").into());
+        }
+        Invites::add(tx, group, who, now)?;
+        self.start_fetch(tx, who, now)
+    }
+
+    pub(super) fn group_remove(
+        &mut self,
+        tx: &Tx,
+        group: &str,
+        who: &str,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let group = self.writable_group(tx, group)?;
+        let who = self.resolve_member(tx, &group, who)?;
+        if self.groups.summary(tx, &group)?.member(&who).is_none() {
+            // Invited, but not yet a member: the wish is taken back.
+            Invites::remove(tx, &group, &who);
+            return self.group_view(tx, group);
+        }
+        self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
+        self.group_view(tx, group)
+    }
+
+    pub(super) fn group_edit(
+        &mut self,
+        tx: &Tx,
+        group: &str,
+        change: impl FnOnce(&mut Self, &GroupId) -> Result<Change, NodeError>,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let group = self.writable_group(tx, group)?;
+        let change = change(self, &group)?;
+        self.change_group(tx, &group, change, now)?;
+        self.group_view(tx, group)
+    }
+
+    pub(super) fn group_rename(
+        &mut self,
+        tx: &Tx,
+        group: &str,
+        name: &str,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let name = group_name(name)?;
+        self.group_edit(tx, group, |_, _| Ok(Change::Rename(name)), now)
+    }
+
+    pub(super) fn group_leave(
+        &mut self,
+        tx: &Tx,
+        group: &str,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let group = self.writable_group(tx, group)?;
+        let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
+            return Err(ApiError::not_found("no such group").into());
+        };
+        for invite in Invites::of_group(tx, &group)? {
+            Invites::remove(tx, &group, &invite.who);
+        }
+        if self.groups.member_count(tx, &group)? < 2 {
+            conversation.standing = Standing::Left;
+        } else {
+            let sealed = self.groups.propose_leave(tx, &group, now)?;
+            let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
+            self.post(tx, sealed.blob, &recipients, &Purpose::Commit(group), now)?;
+            conversation.standing = Standing::Leaving;
+        }
+        conversation.save(tx)?;
+        self.people_changed = true;
+        let own = self.own.key();
+        self.tell_group(tx, &conversation, api::Change::Left, Some(own), Some(own), now)?;
+        Ok(Reply::Done {})
+    }
+
+    /// Makes a commit and puts it, and the Welcome that belongs to it, on their way.
+    pub(super) fn change_group(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        change: Change,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let changed = self.groups.change(tx, group, change, now)?;
+        let recipients: Vec<IdentityKey> = changed.recipients.iter().map(|(key, _)| *key).collect();
+        let blob = self.post(tx, changed.commit, &recipients, &Purpose::Commit(*group), now)?;
+        self.retry_deferred = true;
+        self.learn_members(tx, group)?;
+        if let Some(welcome) = changed.welcome {
+            let after = (!recipients.is_empty()).then_some(blob);
+            let body = welcome_bytes(self.own.identity().identity(), welcome)
+                .ok_or_else(|| ApiError::refused("the group is too large for an invitation"))?;
+            for (who, leaf) in &changed.joined {
+                let sealed = self.groups.seal(&leaf.seal_key, SEALED_WELCOME, &body)?;
+                self.post(tx, sealed, &[*who], &Purpose::Welcome(*group, after), now)?;
+            }
+        }
+        let own = self.own.key();
+        self.group_changed(tx, *group, own, changed.events, now)
+    }
+
+    /// The tip of a group has moved: by our commit or another's.
+    pub(super) fn group_changed(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        by: IdentityKey,
+        events: Vec<GroupEvent>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(mut conversation) = Conversation::of_group(tx, &group)? else { return Ok(()) };
+        let mut switched = None;
+        for event in events {
+            if let GroupEvent::Switched { lost } = event {
+                switched = Some(lost);
+            } else {
+                self.group_event(tx, &mut conversation, group, by, &event, now)?;
+            }
+        }
+        conversation.save(tx)?;
+        if conversation.standing != Standing::Removed {
+            self.learn_members(tx, &group)?;
+        }
+        if let Some(lost) = switched {
+            self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
+            self.redo_lost(tx, &mut conversation, &group, lost, now)?;
+            self.resend_lost(tx, &conversation, &group, now)?;
+        }
+        self.flush_intents(tx, &mut conversation, now)
+    }
+
+    fn group_event(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        group: GroupId,
+        by: IdentityKey,
+        event: &GroupEvent,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let actor = self.name_of(tx, &by)?;
+        let (change, who, text) = match event {
+            GroupEvent::Added(who) => {
+                Invites::remove(tx, &group, who);
+                (api::Change::Added, Some(*who), format!("{actor} added {}", self.name_of(tx, who)?))
+            }
+            GroupEvent::Removed(who) => {
+                Invites::remove(tx, &group, who);
+                let text = format!("{actor} removed {}", self.name_of(tx, who)?);
+                (api::Change::Removed, Some(*who), text)
+            }
+            GroupEvent::Left(who) => {
+                (api::Change::Left, Some(*who), format!("{} left", self.name_of(tx, who)?))
+            }
+            GroupEvent::Renamed(name) => {
+                conversation.name.clone_from(name);
+                (api::Change::Renamed, None, format!("{actor} renamed the group to {name}"))
+            }
+            GroupEvent::Promoted(who) => {
+                let text = format!("{actor} made {} an admin", self.name_of(tx, who)?);
+                (api::Change::Promoted, Some(*who), text)
+            }
+            GroupEvent::Demoted(who) => {
+                let text = format!("{} is no admin any more", self.name_of(tx, who)?);
+                (api::Change::Demoted, Some(*who), text)
+            }
+            GroupEvent::Updated(who) => {
+                return self.tell_group(
+                    tx,
+                    conversation,
+                    api::Change::Updated,
+                    Some(by),
+                    Some(*who),
+                    now,
+                );
+            }
+            GroupEvent::MeRemoved => {
+                let left = conversation.standing == Standing::Leaving;
+                conversation.standing = if left { Standing::Left } else { Standing::Removed };
+                let own = self.own.key();
+                let text =
+                    if left { "you left".to_owned() } else { format!("{actor} removed you") };
+                (api::Change::Removed, Some(own), text)
+            }
+            GroupEvent::Switched { .. } => return Ok(()),
+        };
+        if let ConversationId::Group(_) = conversation.id {
+            self.notice(tx, conversation, by, text, now)?;
+        }
+        self.tell_group(tx, conversation, change, Some(by), who, now)
+    }
+
+    /// Does again what our commits on a lost branch did, where it still makes sense.
+    fn redo_lost(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        group: &GroupId,
+        lost: Vec<LostWork>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        for work in lost {
+            let summary = self.groups.summary(tx, group)?;
+            let is_member = |key: &IdentityKey| summary.member(key).is_some();
+            let change = match work {
+                LostWork::Added(people) => {
+                    for who in people.into_iter().filter(|who| !is_member(who)) {
+                        Invites::add(tx, *group, who, now)?;
+                        self.start_fetch(tx, who, now)?;
+                    }
+                    continue;
+                }
+                LostWork::Removed(people) => {
+                    let still: Vec<_> = people.into_iter().filter(|who| is_member(who)).collect();
+                    if still.is_empty() {
+                        continue;
+                    }
+                    Change::Remove(still)
+                }
+                LostWork::Renamed(name) => Change::Rename(name),
+                LostWork::Promoted(who) if is_member(&who) => Change::Promote(who),
+                LostWork::Demoted(who) if is_member(&who) => Change::Demote(who),
+                LostWork::Promoted(_) | LostWork::Demoted(_) => continue,
+                LostWork::Updated => {
+                    conversation.update_due = true;
+                    conversation.save(tx)?;
+                    continue;
+                }
+                LostWork::LeavesCommitted(_) if summary.leave_proposed.is_empty() => continue,
+                LostWork::LeavesCommitted(_) => Change::CommitProposals,
+            };
+            match self.groups.change(tx, group, change, now) {
+                Ok(changed) => {
+                    let to: Vec<_> = changed.recipients.iter().map(|(key, _)| *key).collect();
+                    self.post(tx, changed.commit, &to, &Purpose::Commit(*group), now)?;
+                }
+                Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::debug!(%error, "lost work does not make sense any more"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody wants to leave. The first member in leaf order that is not leaving commits it at
+    /// once; should it be gone, the next commit of anybody carries it out.
+    pub(super) fn leave_proposed(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        let first = summary
+            .members
+            .iter()
+            .map(|member| member.identity_key)
+            .find(|key| *key != who && !summary.leave_proposed.contains(key));
+        if first == Some(self.own.key()) && !summary.leaving {
+            self.change_group(tx, &group, Change::CommitProposals, now)?;
+        }
+        Ok(())
+    }
+
+    /// Writes into the history that something happened to the conversation.
+    pub(super) fn notice(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        by: IdentityKey,
+        text: String,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let row = MessageRow {
+            message_id: MessageId::new(self.entropy.array()),
+            conversation: conversation.id,
+            lamport: conversation.next_lamport(),
+            kind: "notice".to_owned(),
+            from: by,
+            outgoing: false,
+            text,
+            reply_to: None,
+            sent_at: now.wall,
+            received_at: Some(now.wall),
+            state: MessageState::Read,
+            error: None,
+            recipients: Vec::new(),
+            sealed_in: None,
+            receipts: false,
+        };
+        History::save(tx, &row)?;
+        conversation.save(tx)?;
+        Ok(())
+    }
+
+    fn require_admin(&mut self, tx: &Tx, group: &GroupId) -> Result<(), NodeError> {
+        let own = self.own.key();
+        let summary = self.groups.summary(tx, group)?;
+        let admin = summary
+            .member(&own)
+            .is_some_and(|member| member.role == crate::groups::Role::Admin);
+        if admin {
+            return Ok(());
+        }
+        Err(ApiError::refused("only admins of the group may do this").into())
+    }
+
+    /// A group by its word, if we may still change it.
+    fn writable_group(&mut self, tx: &Tx, word: &str) -> Result<GroupId, NodeError> {
+        let group = self.resolve_group(tx, word)?;
+        let standing = Conversation::of_group(tx, &group)?
+            .map_or(Standing::Left, |conversation| conversation.standing);
+        match standing {
+            Standing::Active => Ok(group),
+            Standing::Leaving | Standing::Left => {
+                Err(ApiError::refused("you have left this group").into())
+            }
+            Standing::Removed => {
+                Err(ApiError::refused("you were removed from this group").into())
+            }
+        }
+    }
+
+    /// A member by alias, name or id: members need not be contacts.
+    pub(super) fn resolve_member(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        word: &str,
+    ) -> Result<IdentityKey, NodeError> {
+        let mut people: Vec<IdentityKey> = self
+            .groups
+            .summary(tx, group)?
+            .members
+            .iter()
+            .map(|member| member.identity_key)
+            .collect();
+        people.extend(Invites::of_group(tx, group)?.into_iter().map(|invite| invite.who));
+        let mut candidates = Vec::new();
+        for key in people {
+            let contact = Contacts::find(tx, &key)?;
+            candidates.push(api::who::Candidate {
+                kind: api::who::Kind::Contact,
+                id: key.to_string(),
+                name: self.plain_name_of(tx, &key)?,
+                alias: contact.and_then(|contact| contact.alias),
+                value: key,
+            });
+        }
+        Ok(api::who::resolve(word, Some(api::who::Kind::Contact), candidates)?)
+    }
+}
+
+/// A group's name: one line, not empty, bounded.
+fn group_name(name: &str) -> Result<String, ApiError> {
+    let name = name.trim();
+    if name.is_empty() || name.len() > MAX_GROUP_NAME || name.chars().any(char::is_control) {
+        return Err(ApiError::usage(format!(
+            "a group's name has 1 to {MAX_GROUP_NAME} bytes and no control characters"
+        )));
+    }
+    Ok(name.to_owned())
+}

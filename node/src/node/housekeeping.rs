@@ -1,0 +1,143 @@
+//! What time alone brings: expiry, rotation, retirement; and telling the transport whom we know.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sremp_common::id::IdentityKey;
+use sremp_common::identity::VerifiedIdentity;
+use sremp_common::time::Now;
+
+use super::mailboxes::RETIRED_FOR;
+use super::{Node, NodeError};
+use crate::api::{ConnectionKind, Trust};
+use crate::conversations::{Conversation, Standing};
+use crate::delivery::Inbox;
+use crate::identity::Contacts;
+use crate::store::{Table, Tx};
+
+/// How often the house is kept.
+const INTERVAL: Duration = Duration::from_secs(600);
+
+impl Node {
+    pub(super) fn keep_house(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        self.housekeeping_at = now.instant + INTERVAL;
+        self.verdict_cursor = Inbox::expire(tx, &self.verdict_cursor, now)?;
+        self.groups.expire(tx, now)?;
+        let today = now.wall.day();
+        if self.handed_out_on != today {
+            self.handed_out_on = today;
+            self.handed_out = 0;
+        }
+        if self.own.rotate_seal_if_due(tx, &mut self.entropy, now)? {
+            self.identity_changed(tx, now)?;
+        }
+        for row in Self::relay_rows(tx)? {
+            let Some(retired_at) = row.retired_at else { continue };
+            if now.wall.since(retired_at) > RETIRED_FOR {
+                let key = row.record.identity_key;
+                tx.delete(Table::Relays, key.as_bytes());
+                self.mailboxes.remove(&key);
+                self.transport.drop_relay(&key, now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_transport_of_people(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let mut known = BTreeSet::new();
+        let mut rejected = BTreeSet::new();
+        let mut fellows = BTreeSet::new();
+        for contact in Contacts::all(tx)? {
+            if contact.trust == Trust::Rejected {
+                rejected.insert(contact.key);
+            } else {
+                known.insert(contact.key);
+            }
+        }
+        for conversation in Conversation::all(tx)? {
+            if matches!(conversation.standing, Standing::Left | Standing::Removed) {
+                continue;
+            }
+            for group in &conversation.groups {
+                let members = self.groups.summary(tx, group)?.members;
+                fellows.extend(members.into_iter().map(|member| member.identity_key));
+            }
+        }
+        known.extend(self.mailboxes.keys().copied());
+        known.extend(fellows.difference(&rejected).copied());
+        self.fellows = fellows.difference(&rejected).copied().collect();
+        self.transport.set_known(known);
+        self.transport.set_rejected(rejected, now);
+        Ok(())
+    }
+
+    pub(super) fn session_up(
+        &mut self,
+        tx: &Tx,
+        peer: &VerifiedIdentity,
+        relay: bool,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let key = peer.key();
+        if relay && self.mailboxes.contains_key(&key) {
+            self.open_mailbox(key, now);
+            return Ok(());
+        }
+        self.learn_identity(tx, peer, now)?;
+        if let Some(mut contact) = Contacts::find(tx, &key)? {
+            contact.last_seen = Some(now.wall);
+            Contacts::save(tx, &contact)?;
+            self.tell_connection(tx, &key, ConnectionKind::Peer, true, now)?;
+        }
+        self.in_sight(tx, key, now)
+    }
+
+    /// Somebody is reachable now: what waits for them goes at once.
+    fn in_sight(&mut self, tx: &Tx, key: IdentityKey, now: Now) -> Result<(), NodeError> {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.wake();
+            self.awake.insert(key);
+        }
+        if self.fetches.contains_key(&key) {
+            self.start_fetch(tx, key, now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn session_down(
+        &mut self,
+        tx: &Tx,
+        peer: &IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if let Some(mailbox) = self.mailboxes.get_mut(peer) {
+            let was_open = std::mem::take(&mut mailbox.open);
+            if was_open {
+                self.tell_connection(tx, peer, ConnectionKind::Relay, false, now)?;
+            }
+            return Ok(());
+        }
+        if Contacts::find(tx, peer)?.is_some() {
+            self.tell_connection(tx, peer, ConnectionKind::Peer, false, now)?;
+        }
+        self.awake.insert(*peer);
+        Ok(())
+    }
+
+    /// A contact's identity came inside a conversation.
+    pub(super) fn learn_profile(
+        &mut self,
+        tx: &Tx,
+        sender: &IdentityKey,
+        identity: &sremp_common::identity::Identity,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        match identity.verify() {
+            Ok(identity) if identity.key() == *sender => self.learn_identity(tx, &identity, now),
+            Ok(_) | Err(_) => {
+                tracing::debug!("a profile update carries no identity of its author");
+                Ok(())
+            }
+        }
+    }
+}

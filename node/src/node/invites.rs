@@ -1,0 +1,259 @@
+//! Getting key packages of those who are to join: from their own node, else from a relay of
+//! theirs, else after asking the rendezvous servers where they are.
+//!
+//! ```text
+//!   start ─→ own node ──→ relay 1 ──→ relay 2 ... ──→ rendezvous, wait ─→ start
+//!               └────────────┴─ key package ─→ commit, Welcome
+//! ```
+
+use sremp_common::id::IdentityKey;
+use sremp_common::identity::VerifiedIdentity;
+use sremp_common::time::{Instant, Now};
+use sremp_common::wire::{Admission, KeyPackageTaken, Message, TakeKeyPackage};
+
+use super::{Call, Node, NodeError};
+use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
+use crate::conversations::invite::INVITE_LIFETIME;
+use crate::conversations::{Conversation, ConversationId, History, Invites};
+use crate::delivery::Backoff;
+use crate::groups::Change;
+use crate::identity::{Contacts, Reach};
+use crate::store::{Table, Tx};
+use crate::transport::{CallError, Candidate, Target};
+
+/// Tag of the anonymous sessions over which key packages are taken.
+const TAKE_TAG: u64 = u64::MAX;
+
+/// Where the search for one person's key package stands.
+#[derive(Debug, Default)]
+pub(super) struct Fetch {
+    /// Asked, not answered yet.
+    asking: bool,
+    /// Next to be asked: 0 for the own node, then the relays.
+    place: usize,
+    wait_until: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Fetch {
+    /// When the search goes on by itself.
+    pub(super) const fn wake_at(&self) -> Option<Instant> {
+        if self.asking { None } else { self.wait_until }
+    }
+}
+
+impl Node {
+    pub(super) fn load_fetches(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for invite in Invites::all(tx)? {
+            self.start_fetch(tx, invite.who, now)?;
+        }
+        Ok(())
+    }
+
+    /// Starts, or hurries, the search for somebody's key package.
+    pub(super) fn start_fetch(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let fetch = self.fetches.entry(who).or_default();
+        if fetch.asking {
+            return Ok(());
+        }
+        fetch.place = 0;
+        fetch.wait_until = None;
+        self.ask_next(tx, who, now)
+    }
+
+    pub(super) fn move_fetches(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let due: Vec<IdentityKey> = self
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| fetch.wake_at().is_some_and(|at| at <= now.instant))
+            .map(|(who, _)| *who)
+            .collect();
+        for who in due {
+            self.start_fetch(tx, who, now)?;
+        }
+        Ok(())
+    }
+
+    /// Asks at the next place; after the last one, waits and asks where else to look.
+    fn ask_next(&mut self, tx: &Tx, who: IdentityKey, now: Now) -> Result<(), NodeError> {
+        let reach = Reach::of(tx, &who)?;
+        let policy = self.path_policy(tx, &who)?;
+        let mut fetch = self.fetches.remove(&who).unwrap_or_default();
+        let admission = reach.token().map_or(Admission::Session, Admission::Token);
+        let request = Message::TakeKeyPackage(TakeKeyPackage { owner: who, admission });
+        loop {
+            let place = fetch.place;
+            fetch.place = place.saturating_add(1);
+            let (target, candidates) = if let Some(relay) = place.checked_sub(1) {
+                let Some(relay) = reach.relays.get(relay) else { break };
+                if reach.tokens.is_empty() || policy == PathPolicy::Direct {
+                    break;
+                }
+                let candidates: Vec<_> =
+                    relay.endpoints.iter().cloned().map(Candidate::told).collect();
+                (Target::Anonymous(relay.identity_key, TAKE_TAG), candidates)
+            } else {
+                let candidates = reach.candidates();
+                let reachable = !candidates.is_empty() || self.transport.has_session(&who);
+                if policy == PathPolicy::Relay || !reachable {
+                    continue;
+                }
+                (Target::Peer(who), candidates)
+            };
+            fetch.asking = true;
+            self.fetches.insert(who, fetch);
+            self.call(target, &candidates, request, Call::KeyPackage { who }, now);
+            return Ok(());
+        }
+        fetch.wait_until = Some(now.instant + fetch.backoff.fail(&mut self.entropy));
+        self.fetches.insert(who, fetch);
+        self.give_up_old_invites(tx, who, now)?;
+        self.look_up(tx, &who, now)
+    }
+
+    pub(super) fn key_package_answered(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        result: Result<Message, CallError>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if let Some(fetch) = self.fetches.get_mut(&who) {
+            fetch.asking = false;
+        }
+        let Some(invite) = Invites::all(tx)?.into_iter().find(|invite| invite.who == who) else {
+            self.fetches.remove(&who);
+            return Ok(());
+        };
+        let taken = match result {
+            Ok(Message::KeyPackageTaken(taken)) => taken,
+            Ok(_) | Err(_) => return self.ask_next(tx, who, now),
+        };
+        let Some(package) = self.check_taken(tx, who, &taken, now)? else {
+            return self.ask_next(tx, who, now);
+        };
+        match self.change_group(tx, &invite.group, Change::Add(vec![package]), now) {
+            Ok(()) => {}
+            Err(NodeError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                // The wish cannot be fulfilled any more: the group is left, or the role is lost.
+                tracing::debug!(%error, "an invited member cannot be added");
+                self.refuse(tx);
+            }
+        }
+        Invites::remove(tx, &invite.group, &who);
+        self.fetches.remove(&who);
+        if let Some(mut conversation) = Conversation::of_group(tx, &invite.group)? {
+            self.flush_intents(tx, &mut conversation, now)?;
+        }
+        if Invites::all(tx)?.iter().any(|other| other.who == who) {
+            self.start_fetch(tx, who, now)?;
+        }
+        Ok(())
+    }
+
+    fn check_taken(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        taken: &KeyPackageTaken,
+        now: Now,
+    ) -> Result<Option<crate::groups::CheckedKeyPackage>, NodeError> {
+        let Ok(identity) = taken.identity.verify() else { return Ok(None) };
+        if identity.key() != who {
+            return Ok(None);
+        }
+        self.learn_identity(tx, &identity, now)?;
+        match self.groups.check_key_package(&taken.key_package, &who, now) {
+            Ok(package) => Ok(Some(package)),
+            Err(error) => {
+                tracing::debug!(%error, "a key package is refused");
+                Ok(None)
+            }
+        }
+    }
+
+    /// A wish that nobody could fulfil for a month ends, and the messages that waited for it fail.
+    fn give_up_old_invites(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        for invite in Invites::all(tx)? {
+            if invite.who != who || now.wall.since(invite.made) < INVITE_LIFETIME {
+                continue;
+            }
+            Invites::remove(tx, &invite.group, &who);
+            self.fetches.remove(&who);
+            let id = ConversationId::Contact(who);
+            for (key, _) in tx.scan_prefix(Table::Intents, &id.to_key(), usize::MAX)? {
+                tx.delete(Table::Intents, &key);
+                let Some(mut row) =
+                    tx.read::<crate::conversations::MessageRow>(Table::Messages, &key)?
+                else {
+                    continue;
+                };
+                row.state = MessageState::Failed;
+                row.error = Some("they could not be reached for 30 days".to_owned());
+                History::update(tx, &row)?;
+                self.tell_state(tx, &row, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A verified identity came in, by whatever way: takes it if it is newer (C02).
+    pub(super) fn learn_identity(
+        &mut self,
+        tx: &Tx,
+        identity: &VerifiedIdentity,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(mut contact) = Contacts::find(tx, &identity.key())? else {
+            return Ok(());
+        };
+        let first = contact.identity.is_none();
+        let succession = contact.learn(identity);
+        match succession {
+            sremp_common::identity::Succession::Newer => {
+                Contacts::save(tx, &contact)?;
+                self.learn_reach(tx, identity)?;
+                self.tell(tx, EventBody::Contact {
+                    id: contact.key.to_string(),
+                    name: contact.name(),
+                    alias: contact.alias.clone(),
+                    change: Told::Updated,
+                }, now)?;
+                if first {
+                    self.warn_of_shared_name(tx, &contact, now)?;
+                }
+            }
+            sremp_common::identity::Succession::Same => {}
+            sremp_common::identity::Succession::Equivocation
+            | sremp_common::identity::Succession::Rollback => {
+                tracing::warn!("a contact's identity was shown in an older or second form; ignored");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over from an identity how its owner can be reached.
+    pub(super) fn learn_reach(
+        &mut self,
+        tx: &Tx,
+        identity: &VerifiedIdentity,
+    ) -> Result<(), NodeError> {
+        let mut reach = Reach::of(tx, &identity.key())?;
+        reach.learn_relays(&identity.data().relays());
+        reach.seal_key = identity.data().seal_key().or(reach.seal_key);
+        reach.prefers_async = identity.data().flags.prefers_async;
+        reach.save(tx, &identity.key())?;
+        Ok(())
+    }
+}

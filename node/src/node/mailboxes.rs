@@ -1,0 +1,282 @@
+//! Our mailboxes at relays: opened, told whom to let in, stocked with key packages, read.
+//!
+//! ```text
+//!   session up ─→ register ─→ admission ─→ key packages ─→ retrieve ─→ (live)
+//! ```
+//! Every step starts when the one before was answered, so that a key package is never handed out
+//! before its token opens the mailbox.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
+use sremp_common::identity::RelayRecord;
+use sremp_common::limit::{MAX_BLOB, MAX_WINDOW};
+use sremp_common::time::{Now, Timestamp};
+use sremp_common::wire::{
+    Ack, Bin, List, Message, MessageBatch, PublishKeyPackages, RelayCapabilities, RelayRegister,
+    RetrieveMessages, SetAdmission,
+};
+
+use super::{Call, Node, NodeError};
+use crate::api::{RelayView, RelayRecordView};
+use crate::delivery::Verdict;
+use crate::identity::Tokens;
+use crate::store::{StoreError, Table, Tx, decode_row};
+use crate::transport::{CallError, Origin, Target};
+
+/// Relays that a node uses, retired ones included.
+pub(super) const MAX_MAILBOXES: usize = 16;
+/// Time that a retired relay is still read: contacts may not know of the change yet.
+pub(super) const RETIRED_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// Key packages that a relay shall have in stock.
+const STOCK: usize = 20;
+/// Below this many it is filled up.
+const LOW_STOCK: u32 = 5;
+/// Seconds that we want blobs to be kept.
+const STORAGE_DURATION: u32 = 30 * 86_400;
+
+/// A relay of ours, as stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RelayRow {
+    pub(super) record: RelayRecord,
+    /// Place in the order of preference.
+    pub(super) place: u32,
+    /// Still read, but not announced, since this moment.
+    pub(super) retired_at: Option<Timestamp>,
+}
+
+/// Where a mailbox stands in this run.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    /// Registered, and being read.
+    pub(super) open: bool,
+    pub(super) error: Option<String>,
+    stocked: u32,
+}
+
+/// What a call to a relay of ours was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Register,
+    Admission,
+    Publish,
+    Retrieve,
+    /// The list of tokens changed while the mailbox was open.
+    Refresh,
+}
+
+impl Node {
+    pub(super) fn relay_rows(tx: &Tx) -> Result<Vec<RelayRow>, StoreError> {
+        let mut rows: Vec<RelayRow> = tx
+            .scan(Table::Relays, &[], None, MAX_MAILBOXES)?
+            .into_iter()
+            .map(|(_, value)| decode_row(Table::Relays, &value))
+            .collect::<Result<_, _>>()?;
+        rows.sort_by_key(|row| row.place);
+        Ok(rows)
+    }
+
+    pub(super) fn load_mailboxes(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for row in Self::relay_rows(tx)? {
+            self.keep_mailbox(&row.record, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn keep_mailbox(&mut self, record: &RelayRecord, now: Now) {
+        self.mailboxes.insert(record.identity_key, Mailbox::default());
+        self.transport.keep_relay(record, Origin::User, now);
+    }
+
+    /// A session with a relay of ours is open: the mailbox is opened anew.
+    pub(super) fn open_mailbox(&mut self, relay: IdentityKey, now: Now) {
+        let capabilities = RelayCapabilities {
+            max_message_size: u32::try_from(MAX_BLOB).unwrap_or(u32::MAX),
+            max_storage_duration: STORAGE_DURATION,
+        };
+        let message = Message::RelayRegister(RelayRegister { capabilities });
+        self.call_relay(relay, Step::Register, message, now);
+    }
+
+    fn call_relay(&mut self, relay: IdentityKey, step: Step, message: Message, now: Now) {
+        let call = Call::Mailbox { relay, step };
+        self.call(Target::OwnRelay(relay), &[], message, call, now);
+    }
+
+    pub(super) fn mailbox_answered(
+        &mut self,
+        tx: &Tx,
+        relay: IdentityKey,
+        step: Step,
+        result: Result<Message, CallError>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(mailbox) = self.mailboxes.get_mut(&relay) else { return Ok(()) };
+        match (step, result) {
+            (_, Err(error)) => {
+                mailbox.error = Some(match &error {
+                    CallError::Refused(body) => format!("refused: {}", &*body.text),
+                    other => other.to_string(),
+                });
+                mailbox.open = false;
+                // A relay that refuses may change its mind: the session is dialled anew, with
+                // growing pauses.
+                if matches!(error, CallError::Refused(_)) {
+                    let code = sremp_common::wire::ErrorCode::Goodbye;
+                    self.transport.close_peer(&relay, code, now);
+                }
+            }
+            (Step::Register, Ok(Message::RelayRegistered(registered))) => {
+                mailbox.stocked = registered.key_packages;
+                let entries = List::truncated(Tokens::admission_list(tx)?);
+                let message = Message::SetAdmission(SetAdmission { entries });
+                self.call_relay(relay, Step::Admission, message, now);
+            }
+            (Step::Admission, Ok(_)) if mailbox.stocked < LOW_STOCK => {
+                self.publish_key_packages(tx, relay, now)?;
+            }
+            (Step::Admission | Step::Publish, Ok(_)) if !mailbox.open => {
+                mailbox.open = true;
+                mailbox.error = None;
+                let message = Message::RetrieveMessages(RetrieveMessages { window: MAX_WINDOW });
+                self.call_relay(relay, Step::Retrieve, message, now);
+                let change = true;
+                self.tell_connection(tx, &relay, crate::api::ConnectionKind::Relay, change, now)?;
+            }
+            (_, Ok(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// Fills the stock of a relay. The tokens of the new key packages are announced first.
+    fn publish_key_packages(
+        &mut self,
+        tx: &Tx,
+        relay: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let mut packages = Vec::with_capacity(STOCK);
+        for _ in 0..STOCK {
+            let leaf = self.leaf_info(tx, now)?;
+            let bytes = self.groups.make_key_package(tx, &leaf, false, now)?;
+            packages.push(Bin::new(bytes).unwrap_or_default());
+        }
+        let leaf = self.leaf_info(tx, now)?;
+        let last_resort = self.groups.make_key_package(tx, &leaf, true, now)?;
+        let entries = List::truncated(Tokens::admission_list(tx)?);
+        self.call_relay(
+            relay,
+            Step::Refresh,
+            Message::SetAdmission(SetAdmission { entries }),
+            now,
+        );
+        let publish = PublishKeyPackages {
+            identity: self.own.identity().identity().clone(),
+            key_packages: List::truncated(packages),
+            last_resort: Bin::new(last_resort).ok(),
+            replace: false,
+        };
+        if let Some(mailbox) = self.mailboxes.get_mut(&relay) {
+            mailbox.stocked = u32::try_from(STOCK).unwrap_or(u32::MAX);
+        }
+        self.call_relay(relay, Step::Publish, Message::PublishKeyPackages(publish), now);
+        Ok(())
+    }
+
+    /// The identity changed: relays hand out the new one with what they have in stock.
+    pub(super) fn republish_identity(&mut self, now: Now) {
+        let relays: Vec<IdentityKey> = self
+            .mailboxes
+            .iter()
+            .filter(|(_, mailbox)| mailbox.open)
+            .map(|(relay, _)| *relay)
+            .collect();
+        for relay in relays {
+            let publish = PublishKeyPackages {
+                identity: self.own.identity().identity().clone(),
+                key_packages: List::default(),
+                last_resort: None,
+                replace: false,
+            };
+            let message = Message::PublishKeyPackages(publish);
+            self.call_relay(relay, Step::Refresh, message, now);
+        }
+    }
+
+    pub(super) fn tell_relays_of_tokens(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let relays: Vec<IdentityKey> = self
+            .mailboxes
+            .iter()
+            .filter(|(_, mailbox)| mailbox.open)
+            .map(|(relay, _)| *relay)
+            .collect();
+        if relays.is_empty() {
+            return Ok(());
+        }
+        let entries = Tokens::admission_list(tx)?;
+        for relay in relays {
+            let entries = List::truncated(entries.clone());
+            let message = Message::SetAdmission(SetAdmission { entries });
+            self.call_relay(relay, Step::Refresh, message, now);
+        }
+        Ok(())
+    }
+
+    /// A relay sends something by itself.
+    pub(super) fn pushed(
+        &mut self,
+        tx: &Tx,
+        relay: IdentityKey,
+        message: Message,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        if !self.mailboxes.contains_key(&relay) {
+            return Ok(());
+        }
+        match message {
+            Message::MessageBatch(batch) => self.read_batch(tx, relay, batch, now),
+            Message::KeyPackagesLow(_) => {
+                self.attempt(tx, |node, tx| node.publish_key_packages(tx, relay, now))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Each message of a batch gets its verdict; what has one is acknowledged after the commit.
+    fn read_batch(
+        &mut self,
+        tx: &Tx,
+        relay: IdentityKey,
+        batch: MessageBatch,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let mut done = Vec::with_capacity(batch.messages.len());
+        for message in batch.messages {
+            let verdict = self.take_blob(tx, &message.blob, false, now)?;
+            if verdict != Verdict::Refused {
+                done.push(message.sequence);
+            }
+        }
+        if !done.is_empty() {
+            let message = Message::Ack(Ack { sequences: List::truncated(done) });
+            self.call(Target::OwnRelay(relay), &[], message, Call::Ignored, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn relay_views(&self, tx: &Tx) -> Result<Vec<RelayView>, NodeError> {
+        let view = |row: RelayRow| {
+            let mailbox = self.mailboxes.get(&row.record.identity_key);
+            let RelayRecordView { id, endpoints } = (&row.record).into();
+            RelayView {
+                id,
+                endpoints,
+                connected: mailbox.is_some_and(|mailbox| mailbox.open),
+                retired_until: row.retired_at.map(|at| at + RETIRED_FOR),
+                error: mailbox.and_then(|mailbox| mailbox.error.clone()),
+            }
+        };
+        Ok(Self::relay_rows(tx)?.into_iter().map(view).collect())
+    }
+}

@@ -1,0 +1,432 @@
+//! Blobs that came in, by whatever path: each ends in one verdict, recorded with what it changed.
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::{BlobId, GroupId, IdentityKey, MessageId};
+use sremp_common::identity::Identity;
+use sremp_common::limit::MAX_RECEIPT_MEMBERS;
+use sremp_common::time::Now;
+use sremp_common::wire::{Bin, decode, encode};
+
+use super::{Node, NodeError};
+use crate::api::{EventBody, MessageState, Trust};
+use crate::conversations::{
+    Content, Conversation, ConversationId, History, Kind, MessageRow, Request, Requests, Standing,
+};
+use crate::delivery::inbox::Deferred;
+use crate::delivery::{Inbox, Purpose, Verdict};
+use crate::groups::{
+    GroupKind, Opened, OpenError, ReceiptBody, ReceiptKind, StateId, WelcomeError,
+};
+use crate::identity::{Contact, Contacts, Reach, TokenSource};
+use crate::store::{StoreError, Tx};
+
+/// Kind of a sealed blob that is a Welcome.
+pub(super) const SEALED_WELCOME: u8 = 1;
+/// An MLS Welcome that fits into a blob from a stranger, or a large one between contacts.
+const MAX_WELCOME: usize = 3 * 1024 * 1024;
+/// Times that blobs which waited are looked through for one batch of inputs.
+const MAX_RETRY_PASSES: usize = 16;
+
+/// What is sealed to somebody who is invited: who invites, and the Welcome.
+#[derive(Serialize, Deserialize)]
+pub(super) struct WelcomeBody {
+    pub(super) identity: Identity,
+    pub(super) welcome: Bin<MAX_WELCOME>,
+}
+
+impl Node {
+    /// Takes one blob. Afterwards everything is accepted or refused: the caller only tells the
+    /// sender.
+    pub(super) fn take_blob(
+        &mut self,
+        tx: &Tx,
+        blob: &[u8],
+        from_stranger: bool,
+        now: Now,
+    ) -> Result<Verdict, StoreError> {
+        let id = BlobId::of(&self.own.key(), blob);
+        match Inbox::verdict(tx, &id)? {
+            Some(Verdict::Deferred) => return Ok(Verdict::Deferred),
+            Some(_) => return Ok(Verdict::Duplicate),
+            None => {}
+        }
+        self.judge(tx, &id, blob, from_stranger, true, now)
+    }
+
+    fn judge(
+        &mut self,
+        tx: &Tx,
+        id: &BlobId,
+        blob: &[u8],
+        from_stranger: bool,
+        is_new: bool,
+        now: Now,
+    ) -> Result<Verdict, StoreError> {
+        let verdict = match self.apply(tx, blob, from_stranger, now) {
+            Ok(Verdict::Applied) => Verdict::Applied,
+            Ok(verdict) => {
+                // Whatever was written on the way does not stand; the verdict does.
+                self.refuse(tx);
+                verdict
+            }
+            Err(NodeError::Store(error)) => return Err(error),
+            Err(error) => {
+                self.refuse(tx);
+                Verdict::Invalid(error.to_string())
+            }
+        };
+        let verdict = match verdict {
+            Verdict::Deferred if !is_new => return Ok(Verdict::Deferred),
+            Verdict::Deferred => {
+                let deferred =
+                    Deferred { received_at: now.wall, from_stranger, bytes: blob.to_vec() };
+                if Inbox::defer(tx, id, &deferred)? { Verdict::Deferred } else { Verdict::Refused }
+            }
+            other => other,
+        };
+        if let Verdict::Invalid(why) = &verdict {
+            tracing::debug!(why, "a blob is invalid");
+        }
+        Inbox::record(tx, id, verdict.clone(), now)?;
+        self.accept(tx)?;
+        Ok(verdict)
+    }
+
+    /// Looks again at blobs that waited, as long as that leads further.
+    pub(super) fn retry_waiting_blobs(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
+        for _ in 0..MAX_RETRY_PASSES {
+            let mut progress = false;
+            for (id, deferred) in Inbox::deferred(tx)? {
+                let from_stranger = deferred.from_stranger;
+                let verdict = self.judge(tx, &id, &deferred.bytes, from_stranger, false, now)?;
+                progress |= verdict != Verdict::Deferred;
+            }
+            if !progress {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        tx: &Tx,
+        blob: &[u8],
+        from_stranger: bool,
+        now: Now,
+    ) -> Result<Verdict, NodeError> {
+        let opened = match self.groups.open(tx, blob, now) {
+            Ok(opened) => opened,
+            Err(OpenError::UnknownState) => return self.apply_sealed(tx, blob, from_stranger, now),
+            Err(OpenError::Early(_)) => return Ok(Verdict::Deferred),
+            Err(OpenError::Duplicate(_)) => return Ok(Verdict::Duplicate),
+            Err(OpenError::Store(error)) => return Err(error.into()),
+            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+        };
+        match opened {
+            Opened::Message { group, state, sender, content, .. } => {
+                self.apply_message(tx, group, state, sender, &content, now)
+            }
+            Opened::Receipt { group, from, ids, kind, .. } => {
+                self.apply_receipt(tx, group, from, &ids, kind, now)
+            }
+            Opened::Changed { group, by, events } => {
+                self.retry_deferred = true;
+                self.group_changed(tx, group, by, events, now)?;
+                Ok(Verdict::Applied)
+            }
+            Opened::LeaveProposed { group, who } => {
+                self.leave_proposed(tx, group, who, now)?;
+                Ok(Verdict::Applied)
+            }
+        }
+    }
+
+    fn apply_message(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        state: StateId,
+        sender: IdentityKey,
+        content: &[u8],
+        now: Now,
+    ) -> Result<Verdict, NodeError> {
+        let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
+            return Ok(Verdict::Invalid("no conversation stands on this group".into()));
+        };
+        let contact = Contacts::find(tx, &sender)?;
+        if contact.as_ref().is_some_and(|contact| contact.trust == Trust::Rejected) {
+            return Ok(Verdict::Invalid("its author is rejected".into()));
+        }
+        let (content, kind) = match Content::from_bytes(content) {
+            Ok(parsed) => parsed,
+            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+        };
+        if let Some(mut contact) = contact {
+            contact.last_seen = Some(now.wall);
+            Contacts::save(tx, &contact)?;
+        }
+        if let Kind::Profile(profile) = &kind {
+            self.learn_profile(tx, &sender, &profile.identity, now)?;
+            return Ok(Verdict::Applied);
+        }
+        let receipts = self.owe_receipt(tx, group, state, sender, content.message_id)?;
+        if History::find(tx, &content.message_id, &sender)?.is_some() {
+            // Sent again, because its first copy was lost on a branch or its receipt on the way:
+            // the ratchet has moved, so this is applied, but shown once.
+            return Ok(Verdict::Applied);
+        }
+        let lamport = conversation.witness_lamport(content.lamport);
+        conversation.save(tx)?;
+        let (text, reply_to) = match &kind {
+            Kind::Text(body) => (body.text.to_string(), body.reply_to),
+            Kind::Profile(_) | Kind::Unknown(_) => (String::new(), None),
+        };
+        let row = MessageRow {
+            message_id: content.message_id,
+            conversation: conversation.id,
+            lamport,
+            kind: kind.name().to_owned(),
+            from: sender,
+            outgoing: false,
+            text,
+            reply_to,
+            sent_at: content.sent_at,
+            received_at: Some(now.wall),
+            state: MessageState::Delivered,
+            error: None,
+            recipients: Vec::new(),
+            sealed_in: Some((group, state)),
+            receipts,
+        };
+        History::save(tx, &row)?;
+        self.tell_message(tx, &row, now)?;
+        Ok(Verdict::Applied)
+    }
+
+    /// Notes that the author of a message is owed a receipt at the end of the batch.
+    fn owe_receipt(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        state: StateId,
+        author: IdentityKey,
+        id: MessageId,
+    ) -> Result<bool, NodeError> {
+        let members = self.groups.member_count(tx, &group)?;
+        let wanted = members <= MAX_RECEIPT_MEMBERS;
+        if wanted {
+            self.receipts.entry((group, state, author)).or_default().push(id);
+        }
+        Ok(wanted)
+    }
+
+    /// Makes the receipts that the batch owes: one for each author and state.
+    pub(super) fn make_receipts(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for ((group, state, author), ids) in std::mem::take(&mut self.receipts) {
+            self.send_receipt(tx, group, state, author, &ids, ReceiptKind::Delivered, now)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one receipt")]
+    pub(super) fn send_receipt(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        state: StateId,
+        author: IdentityKey,
+        ids: &[MessageId],
+        kind: ReceiptKind,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        for ids in ids.chunks(sremp_common::limit::MAX_RECEIPT_IDS) {
+            let ids = sremp_common::wire::List::truncated(ids.to_vec());
+            let body = ReceiptBody { group, state, author, ids, kind, time: now.wall };
+            match self.groups.receipt(tx, &body, now) {
+                Ok((blob, _)) => {
+                    self.post(tx, blob, &[author], &Purpose::Receipt, now)?;
+                }
+                Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::debug!(%error, "a receipt cannot be made"),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_receipt(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        from: IdentityKey,
+        ids: &[MessageId],
+        kind: ReceiptKind,
+        now: Now,
+    ) -> Result<Verdict, NodeError> {
+        let own = self.own.key();
+        let to = match kind {
+            ReceiptKind::Delivered => MessageState::Delivered,
+            ReceiptKind::Read => MessageState::Read,
+        };
+        for id in ids {
+            let Some(mut row) = History::find(tx, id, &own)? else { continue };
+            let conversation = Conversation::of_group(tx, &group)?;
+            if conversation.is_none_or(|conversation| conversation.id != row.conversation) {
+                continue;
+            }
+            let moved = row.advance(&from, to);
+            History::update(tx, &row)?;
+            if moved {
+                self.tell_state(tx, &row, now)?;
+            }
+        }
+        Ok(Verdict::Applied)
+    }
+
+    fn apply_sealed(
+        &mut self,
+        tx: &Tx,
+        blob: &[u8],
+        from_stranger: bool,
+        now: Now,
+    ) -> Result<Verdict, NodeError> {
+        let Some((kind, body)) = self.groups.unseal(&self.own.seal_secrets(), blob) else {
+            // Nobody but a member could make a blob of a state that is still to come.
+            return Ok(if from_stranger {
+                Verdict::Invalid("a stranger's blob is no invitation".into())
+            } else {
+                Verdict::Deferred
+            });
+        };
+        if kind != SEALED_WELCOME {
+            return Ok(Verdict::Invalid("a sealed blob of unknown kind".into()));
+        }
+        let body: WelcomeBody = match decode(&body) {
+            Ok(body) => body,
+            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+        };
+        self.apply_welcome(tx, &body, now)
+    }
+
+    fn apply_welcome(
+        &mut self,
+        tx: &Tx,
+        body: &WelcomeBody,
+        now: Now,
+    ) -> Result<Verdict, NodeError> {
+        let identity = match body.identity.verify() {
+            Ok(identity) => identity,
+            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+        };
+        let joined = match self.groups.join(tx, &body.welcome, now) {
+            Ok(joined) => joined,
+            Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
+            Err(crate::groups::GroupError::Welcome(WelcomeError::Replayed)) => {
+                return Ok(Verdict::Duplicate);
+            }
+            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+        };
+        if joined.inviter != identity.key() {
+            return Ok(Verdict::Invalid("the invitation carries another's identity".into()));
+        }
+        let Some(mut contact) = Contacts::find(tx, &joined.inviter)? else {
+            // A stranger: nothing of the group is kept but the Welcome, until the user says yes.
+            self.refuse(tx);
+            let request = Request {
+                from: identity.key(),
+                identity: body.identity.clone(),
+                group: joined.group,
+                direct: joined.kind == GroupKind::Direct,
+                name: joined.name,
+                received_at: now.wall,
+                welcome: body.welcome.to_vec(),
+            };
+            if !Requests::add(tx, &request)? {
+                return Ok(Verdict::Refused);
+            }
+            self.tell(tx, EventBody::Request {
+                id: identity.key().to_string(),
+                name: identity.data().username.to_string(),
+                flags: identity.data().flags.into(),
+                group: (!request.direct).then(|| request.name.clone()),
+            }, now)?;
+            return Ok(Verdict::Applied);
+        };
+        if contact.trust == Trust::Rejected {
+            return Ok(Verdict::Invalid("its author is rejected".into()));
+        }
+        contact.last_seen = Some(now.wall);
+        contact.learn(&identity);
+        Contacts::save(tx, &contact)?;
+        self.learn_reach(tx, &identity)?;
+        self.entered(tx, &joined, now)?;
+        Ok(Verdict::Applied)
+    }
+
+    /// A group was joined: its conversation stands, and what waited for it can go on.
+    pub(super) fn entered(
+        &mut self,
+        tx: &Tx,
+        joined: &crate::groups::Joined,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let id = match joined.kind {
+            GroupKind::Direct => ConversationId::Contact(joined.inviter),
+            GroupKind::Group => ConversationId::Group(joined.group),
+        };
+        let mut conversation = Conversation::find(tx, id)?
+            .unwrap_or_else(|| Conversation::new(id, joined.name.clone()));
+        conversation.standing = Standing::Active;
+        conversation.name.clone_from(&joined.name);
+        conversation.update_due = true;
+        conversation.stand_on(tx, joined.group)?;
+        self.learn_members(tx, &joined.group)?;
+        self.retry_deferred = true;
+        self.people_changed = true;
+        if joined.kind == GroupKind::Direct {
+            crate::conversations::Invites::remove_all_of(tx, &conversation.groups, &joined.inviter);
+            self.flush_intents(tx, &mut conversation, now)?;
+        } else {
+            let text = format!("{} invited you to this group", self.name_of(tx, &joined.inviter)?);
+            self.notice(tx, &mut conversation, joined.inviter, text, now)?;
+            let change = crate::api::Change::Joined;
+            self.tell_group(tx, &conversation, change, Some(joined.inviter), None, now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over how the members of a group can be reached.
+    pub(super) fn learn_members(&mut self, tx: &Tx, group: &GroupId) -> Result<(), NodeError> {
+        let own = self.own.key();
+        for member in self.groups.summary(tx, group)?.members {
+            if member.identity_key == own {
+                continue;
+            }
+            let mut reach = Reach::of(tx, &member.identity_key)?;
+            reach.learn_relays(&member.leaf.relays);
+            reach.learn_token(TokenSource::Group(*group), member.leaf.token);
+            reach.seal_key = Some(member.leaf.seal_key);
+            reach.save(tx, &member.identity_key)?;
+            if let Some(lane) = self.lanes.get_mut(&member.identity_key) {
+                lane.wake();
+                self.awake.insert(member.identity_key);
+            }
+        }
+        self.people_changed = true;
+        Ok(())
+    }
+}
+
+/// The bytes that are sealed to whoever is invited.
+pub(super) fn welcome_bytes(identity: &Identity, welcome: Vec<u8>) -> Option<Vec<u8>> {
+    let welcome = Bin::new(welcome).ok()?;
+    Some(encode(&WelcomeBody { identity: identity.clone(), welcome }))
+}
+
+/// A contact made from a request.
+pub(super) fn contact_of(request: &Request, now: Now) -> Contact {
+    let mut contact = Contact::new(request.from, now);
+    contact.identity = Some(request.identity.clone());
+    contact.last_seen = Some(request.received_at);
+    contact
+}

@@ -1,0 +1,396 @@
+//! Rendezvous servers: registering there, asking where somebody is, browsing who is listed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
+use sremp_common::limit::MAX_ENDPOINTS;
+use sremp_common::time::{Instant, Now, Timestamp};
+use sremp_common::wire::{
+    Endpoint, List, ListServers, Lookup, LookupResponse, Message, PeerInfo, Registration,
+};
+
+use super::{Call, Node, NodeError, Output};
+use crate::api::{ApiError, PeerView, RendezvousView, Reply};
+use crate::delivery::Backoff;
+use crate::identity::{Contacts, Reach};
+use crate::store::{StoreError, Table, Tx, decode_row};
+use crate::transport::{CallError, RendezvousServer, Target};
+
+/// Servers that a node registers with.
+pub(super) const MAX_SERVERS: usize = 16;
+/// Seconds that a registration is asked to last.
+const TTL: u32 = 3600;
+/// Somebody is not asked for more often than this.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Time for all servers to answer a search.
+const SEARCH_TIME: Duration = Duration::from_secs(10);
+/// People that one search finds.
+const MAX_FOUND: usize = 1000;
+
+/// A server, as stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ServerRow {
+    pub(super) endpoint: Endpoint,
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// A server in this run.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) row: ServerRow,
+    renew_at: Option<Instant>,
+    registered_until: Option<Timestamp>,
+    observed: Option<Endpoint>,
+    error: Option<String>,
+    backoff: Backoff,
+}
+
+impl Server {
+    const fn new(row: ServerRow) -> Self {
+        Self {
+            row,
+            renew_at: Some(Instant::from_millis(0)),
+            registered_until: None,
+            observed: None,
+            error: None,
+            backoff: Backoff::new(),
+        }
+    }
+
+    pub(super) const fn wake_at(&self) -> Option<Instant> {
+        self.renew_at
+    }
+
+    fn view(&self) -> RendezvousView {
+        RendezvousView {
+            server: self.row.endpoint.to_string(),
+            ca: self.row.ca.as_ref().map(|path| path.display().to_string()),
+            registered: self.registered_until.is_some() && self.error.is_none(),
+            expires_at: self.registered_until,
+            observed: self.observed.as_ref().map(ToString::to_string),
+            suggested: false,
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// A search for listed identities, and the command that waits for it.
+#[derive(Debug)]
+pub(super) struct PeerSearch {
+    reply_to: u64,
+    name: Option<String>,
+    waiting: usize,
+    found: Vec<PeerView>,
+    until: Instant,
+    error: Option<String>,
+}
+
+impl PeerSearch {
+    pub(super) const fn wake_at(&self) -> Instant {
+        self.until
+    }
+}
+
+impl Node {
+    pub(super) fn load_servers(&mut self, tx: &Tx) -> Result<(), NodeError> {
+        let rows: Vec<ServerRow> = tx
+            .scan(Table::Rendezvous, &[], None, MAX_SERVERS)?
+            .into_iter()
+            .map(|(_, value)| decode_row(Table::Rendezvous, &value))
+            .collect::<Result<_, StoreError>>()?;
+        self.servers = rows.into_iter().map(Server::new).collect();
+        let servers = self
+            .servers
+            .iter()
+            .map(|server| RendezvousServer {
+                endpoint: server.row.endpoint.clone(),
+                ca: server.row.ca.clone(),
+            })
+            .collect();
+        self.transport.set_rendezvous(servers);
+        Ok(())
+    }
+
+    /// Something that servers tell others has changed.
+    pub(super) fn register_everywhere(&mut self, now: Now) {
+        for server in &mut self.servers {
+            server.renew_at = Some(now.instant);
+        }
+    }
+
+    pub(super) fn renew_registrations(&mut self, now: Now) {
+        let listed = self.listed;
+        for place in 0..self.servers.len() {
+            let Some(server) = self.servers.get_mut(place) else { return };
+            if server.renew_at.is_none_or(|at| at > now.instant) {
+                continue;
+            }
+            // Nothing more until the answer has come: it always does.
+            server.renew_at = None;
+            let registration = Registration {
+                endpoints: List::<_, MAX_ENDPOINTS>::truncated(self.config.advertise.clone()),
+                ttl: TTL,
+                listed,
+            };
+            let tag = self.new_tag();
+            self.calls.insert(tag, Call::Register { server: place });
+            self.transport.register(place, registration, tag, now);
+            let call = Call::ListServers { server: place };
+            self.call(Target::Rendezvous(place), &[], Message::ListServers(ListServers()), call, now);
+        }
+    }
+
+    pub(super) fn registration_answered(
+        &mut self,
+        tx: &Tx,
+        place: usize,
+        result: Result<Message, CallError>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(server) = self.servers.get_mut(place) else { return Ok(()) };
+        let was_registered = server.registered_until.is_some() && server.error.is_none();
+        match result {
+            Ok(Message::Registered(registered)) => {
+                let interval = registered.renewal_interval.clamp(10, TTL);
+                server.renew_at = Some(now.instant + Duration::from_secs(interval.into()));
+                server.registered_until = Some(registered.expires_at);
+                server.observed = registered.observed;
+                server.error = None;
+                server.backoff.reset();
+            }
+            Ok(_) | Err(_) => {
+                server.error = Some(match result {
+                    Err(CallError::Refused(body)) => format!("refused: {}", &*body.text),
+                    Err(error) => error.to_string(),
+                    Ok(_) => "answered something else".to_owned(),
+                });
+                server.renew_at = Some(now.instant + server.backoff.fail(&mut self.entropy));
+            }
+        }
+        let registered = server.error.is_none();
+        let name = server.row.endpoint.to_string();
+        if registered != was_registered {
+            self.tell(tx, crate::api::EventBody::Connection {
+                kind: crate::api::ConnectionKind::Rendezvous,
+                id: name,
+                name: None,
+                connected: registered,
+            }, now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn servers_answered(&mut self, _place: usize, result: Result<Message, CallError>) {
+        if let Ok(Message::Servers(servers)) = result {
+            for endpoint in servers.servers {
+                if self.suggested.len() < sremp_common::limit::MAX_SERVERS {
+                    self.suggested.insert(endpoint);
+                }
+            }
+        }
+    }
+
+    /// Asks all servers where somebody is, unless they were asked just now.
+    pub(super) fn look_up(
+        &mut self,
+        tx: &Tx,
+        who: &IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let mut reach = Reach::of(tx, who)?;
+        let just_asked = reach.asked_at.is_some_and(|at| now.wall.since(at) < ASK_AGAIN && at <= now.wall);
+        if just_asked || self.servers.is_empty() {
+            return Ok(());
+        }
+        reach.asked_at = Some(now.wall);
+        reach.save(tx, who)?;
+        for place in 0..self.servers.len() {
+            let message = Message::Lookup(Lookup::one(*who));
+            self.call(Target::Rendezvous(place), &[], message, Call::Lookup { who: *who }, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn lookup_answered(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        result: Result<Message, CallError>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Ok(Message::LookupResponse(response)) = result else { return Ok(()) };
+        let Some(peer) = response.peers.into_vec().into_iter().next() else { return Ok(()) };
+        let Ok(identity) = peer.identity.verify() else { return Ok(()) };
+        if identity.key() != who {
+            return Ok(());
+        }
+        self.learn_identity(tx, &identity, now)?;
+        let mut reach = Reach::of(tx, &who)?;
+        let before = reach.clone();
+        reach.learn_relays(&identity.data().relays());
+        for endpoint in peer.endpoints.into_vec().into_iter().rev() {
+            reach.learn_address(endpoint, false);
+        }
+        reach.save(tx, &who)?;
+        let better = reach.addresses != before.addresses || reach.relays != before.relays;
+        if better {
+            if let Some(lane) = self.lanes.get_mut(&who) {
+                lane.wake();
+                self.awake.insert(who);
+            }
+            if self.fetches.contains_key(&who) {
+                self.start_fetch(tx, who, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a search for listed identities; the command is answered when all servers have
+    /// answered, or after ten seconds.
+    pub(super) fn search_peers(
+        &mut self,
+        reply_to: u64,
+        name: Option<String>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if self.servers.is_empty() {
+            return Err(ApiError::refused(
+                "no rendezvous server is configured; add one with: sremp rendezvous add HOST:PORT",
+            )
+            .into());
+        }
+        let search = PeerSearch {
+            reply_to,
+            name,
+            waiting: self.servers.len(),
+            found: Vec::new(),
+            until: now.instant + SEARCH_TIME,
+            error: None,
+        };
+        self.searches.insert(reply_to, search);
+        for server in 0..self.servers.len() {
+            let message = Message::Lookup(Lookup::listed(None));
+            let call = Call::Listing { search: reply_to, server };
+            self.call(Target::Rendezvous(server), &[], message, call, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn listing_answered(
+        &mut self,
+        tx: &Tx,
+        id: u64,
+        server: usize,
+        result: Result<Message, CallError>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(mut search) = self.searches.remove(&id) else { return Ok(()) };
+        let name = self.servers.get(server).map(|server| server.row.endpoint.to_string());
+        match result {
+            Ok(Message::LookupResponse(LookupResponse { peers, has_more })) => {
+                let mut last = None;
+                for peer in peers {
+                    let Ok(identity) = peer.identity.verify() else { continue };
+                    last = Some(identity.key());
+                    let view = peer_view(tx, &peer, &identity, name.clone().unwrap_or_default())?;
+                    let wanted = search.name.as_ref().is_none_or(|name| *name == view.name);
+                    let known = search.found.iter().any(|other| other.id == view.id);
+                    if wanted && !known && search.found.len() < MAX_FOUND {
+                        search.found.push(view);
+                    }
+                }
+                if has_more && last.is_some() && search.found.len() < MAX_FOUND {
+                    let message = Message::Lookup(Lookup::listed(last));
+                    let call = Call::Listing { search: id, server };
+                    self.call(Target::Rendezvous(server), &[], message, call, now);
+                } else {
+                    search.waiting = search.waiting.saturating_sub(1);
+                }
+            }
+            other => {
+                let why = match other {
+                    Err(CallError::Refused(body)) => body.text.to_string(),
+                    Err(error) => error.to_string(),
+                    Ok(_) => "answered something else".to_owned(),
+                };
+                search.error = Some(format!("{}: {why}", name.unwrap_or_default()));
+                search.waiting = search.waiting.saturating_sub(1);
+            }
+        }
+        if search.waiting == 0 {
+            self.end_search(search);
+        } else {
+            self.searches.insert(id, search);
+        }
+        Ok(())
+    }
+
+    /// Ends searches whose time is over with what was found.
+    pub(super) fn end_searches(&mut self, _tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let due: Vec<u64> = self
+            .searches
+            .iter()
+            .filter(|(_, search)| search.until <= now.instant)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            if let Some(search) = self.searches.remove(&id) {
+                self.end_search(search);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_search(&mut self, mut search: PeerSearch) {
+        search.found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        let result = match search.error {
+            Some(error) if search.found.is_empty() => {
+                Err(ApiError::failed(format!("no server answered the search; {error}")))
+            }
+            _ => Ok(Reply::Peers(search.found)),
+        };
+        self.outputs.push_back(Output::Reply { reply_to: search.reply_to, result });
+    }
+
+    pub(super) fn server_views(&self) -> Vec<RendezvousView> {
+        self.servers.iter().map(Server::view).collect()
+    }
+
+    pub(super) fn suggested_views(&self) -> Vec<RendezvousView> {
+        let known = |endpoint: &Endpoint| {
+            self.servers.iter().any(|server| server.row.endpoint == *endpoint)
+        };
+        self.suggested
+            .iter()
+            .filter(|endpoint| !known(endpoint))
+            .map(|endpoint| RendezvousView {
+                server: endpoint.to_string(),
+                ca: None,
+                registered: false,
+                expires_at: None,
+                observed: None,
+                suggested: true,
+                error: None,
+            })
+            .collect()
+    }
+}
+
+fn peer_view(
+    tx: &Tx,
+    peer: &PeerInfo,
+    identity: &sremp_common::identity::VerifiedIdentity,
+    server: String,
+) -> Result<PeerView, NodeError> {
+    Ok(PeerView {
+        id: identity.key().to_string(),
+        name: identity.data().username.to_string(),
+        alias: Contacts::find(tx, &identity.key())?.and_then(|contact| contact.alias),
+        flags: identity.data().flags.into(),
+        online: peer.online,
+        last_seen: Some(peer.last_seen),
+        server,
+    })
+}

@@ -1,0 +1,265 @@
+//! Own messages: durable before anything else, encrypted as soon as there is somebody to read
+//! them, sent again when the branch that they were encrypted on is lost.
+
+use std::time::Duration;
+
+use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::limit::{MAX_RECEIPT_MEMBERS, MAX_TEXT};
+use sremp_common::time::Now;
+use sremp_common::wire::Text;
+
+use super::{Node, NodeError};
+use crate::api::{ApiError, MessageState, Reply, SentView, Trust};
+use crate::conversations::content::{ProfileBody, TextBody};
+use crate::conversations::{
+    Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, Standing,
+};
+use crate::delivery::Purpose;
+use crate::groups::{Change, GroupKind};
+use crate::identity::Contacts;
+use crate::store::{Table, Tx};
+
+/// Own messages after which the leaf keys are renewed: the promise of healing after a compromise.
+const UPDATE_AFTER_MESSAGES: u32 = 100;
+/// Age at which they are renewed with the next message.
+const UPDATE_AFTER: Duration = Duration::from_secs(7 * 86_400);
+/// Messages of one conversation that may wait to be encrypted.
+const MAX_INTENTS: usize = 10_000;
+/// Own messages that are looked through when a branch is lost.
+const MAX_RESENT: usize = 1000;
+
+impl Node {
+    pub(super) fn send(
+        &mut self,
+        tx: &Tx,
+        to: &str,
+        text: &str,
+        reply_to: Option<&str>,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        if text.is_empty() {
+            return Err(ApiError::usage("an empty message says nothing; type a text").into());
+        }
+        let text = Text::<MAX_TEXT>::new(text).map_err(|_| {
+            ApiError::usage(format!("a message has at most {MAX_TEXT} bytes; send it in parts"))
+        })?;
+        let id = self.resolve_conversation(tx, to)?;
+        let mut conversation = self.writable(tx, id)?;
+        let reply_to = self.resolve_reply(tx, id, reply_to)?;
+        let body = TextBody { text, reply_to };
+        let message_id = MessageId::new(self.entropy.array());
+        let row = MessageRow {
+            message_id,
+            conversation: id,
+            lamport: conversation.next_lamport(),
+            kind: "text".to_owned(),
+            from: self.own.key(),
+            outgoing: true,
+            text: body.text.to_string(),
+            reply_to,
+            sent_at: now.wall,
+            received_at: None,
+            state: MessageState::Queued,
+            error: None,
+            recipients: Vec::new(),
+            sealed_in: None,
+            receipts: true,
+        };
+        conversation.save(tx)?;
+        History::save(tx, &row)?;
+        tx.put(Table::Intents, &row.key(), Vec::new());
+        self.tell_message(tx, &row, now)?;
+        self.flush_intents(tx, &mut conversation, now)?;
+        Ok(Reply::Sent(SentView {
+            message_id: message_id.to_string(),
+            conversation: id.text(),
+            state: MessageState::Queued,
+        }))
+    }
+
+    fn resolve_reply(
+        &self,
+        tx: &Tx,
+        conversation: ConversationId,
+        reply_to: Option<&str>,
+    ) -> Result<Option<MessageId>, NodeError> {
+        let Some(text) = reply_to else { return Ok(None) };
+        let id = parse_message_id(text)?;
+        match History::find_any(tx, &id)? {
+            Some(row) if row.conversation == conversation => Ok(Some(id)),
+            _ => Err(ApiError::not_found(format!("no message {text} in this conversation")).into()),
+        }
+    }
+
+    /// The conversation, if we may write into it.
+    fn writable(&self, tx: &Tx, id: ConversationId) -> Result<Conversation, NodeError> {
+        if let ConversationId::Contact(key) = id {
+            let trust = Contacts::find(tx, &key)?.map(|contact| contact.trust);
+            if trust == Some(Trust::Rejected) {
+                return Err(ApiError::refused(
+                    "you have rejected this contact; undo it with: sremp contact reset WHO",
+                )
+                .into());
+            }
+        }
+        let conversation = Conversation::find(tx, id)?
+            .unwrap_or_else(|| Conversation::new(id, String::new()));
+        match conversation.standing {
+            Standing::Active => Ok(conversation),
+            Standing::Leaving | Standing::Left => {
+                Err(ApiError::refused("you have left this group").into())
+            }
+            Standing::Removed => {
+                Err(ApiError::refused("you were removed from this group").into())
+            }
+        }
+    }
+
+    /// Encrypts what waits in a conversation, if there is somebody to read it. Otherwise sees to
+    /// it that there will be.
+    pub(super) fn flush_intents(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let prefix = conversation.id.to_key();
+        let waiting = tx.scan_prefix(Table::Intents, &prefix, MAX_INTENTS)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let Some(group) = self.settled_group(tx, conversation, now)? else { return Ok(()) };
+        for (key, _) in waiting {
+            tx.delete(Table::Intents, &key);
+            if let Some(mut row) = tx.read::<MessageRow>(Table::Messages, &key)? {
+                self.renew_leaf_if_due(tx, conversation, &group, now)?;
+                self.seal_message(tx, &group, &mut row, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The MLS group that a conversation is written to, once somebody else is in it.
+    fn settled_group(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        now: Now,
+    ) -> Result<Option<GroupId>, NodeError> {
+        for group in conversation.groups.clone() {
+            if self.groups.member_count(tx, &group)? > 1 {
+                return Ok(Some(group));
+            }
+        }
+        if let ConversationId::Contact(peer) = conversation.id
+            && conversation.groups.is_empty()
+        {
+            let leaf = self.leaf_info(tx, now)?;
+            let group = self.groups.create(tx, GroupKind::Direct, "", &leaf, now)?;
+            conversation.stand_on(tx, group)?;
+            Invites::add(tx, group, peer, now)?;
+            self.start_fetch(tx, peer, now)?;
+        }
+        Ok(None)
+    }
+
+    /// Encrypts a message and puts it on its way; again, when its first encryption was lost.
+    fn seal_message(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        row: &mut MessageRow,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let kind = Kind::Text(TextBody {
+            text: Text::truncated(&row.text),
+            reply_to: row.reply_to,
+        });
+        let content = Content::new(row.message_id, &kind, row.lamport, row.sent_at);
+        let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
+        let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
+        let before = std::mem::take(&mut row.recipients);
+        row.recipients = recipients
+            .iter()
+            .map(|key| {
+                let known = before.iter().find(|(other, _)| other == key);
+                (*key, known.map_or(MessageState::Queued, |(_, state)| *state))
+            })
+            .collect();
+        row.sealed_in = Some((*group, sealed.state));
+        row.receipts = recipients.len() < MAX_RECEIPT_MEMBERS;
+        History::update(tx, row)?;
+        self.post(tx, sealed.blob, &recipients, &Purpose::Message(row.message_id), now)?;
+        Ok(())
+    }
+
+    /// Renews our leaf keys with the first message after joining, then after 100 messages or a
+    /// week, whichever is sooner.
+    fn renew_leaf_if_due(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        conversation.since_update = conversation.since_update.saturating_add(1);
+        let due = conversation.update_due
+            || conversation.since_update > UPDATE_AFTER_MESSAGES
+            || (conversation.since_update == 1
+                && now.wall.since(self.groups.summary(tx, group)?.own_update_at) > UPDATE_AFTER);
+        if due {
+            conversation.update_due = false;
+            conversation.since_update = 0;
+            let leaf = self.leaf_info(tx, now)?;
+            self.change_group(tx, group, Change::Update(leaf), now)?;
+        }
+        Ok(conversation.save(tx)?)
+    }
+
+    /// Another branch of a group won: what we wrote on the lost one is encrypted again, under the
+    /// same message ids; whoever has it already shows it once.
+    pub(super) fn resend_lost(
+        &mut self,
+        tx: &Tx,
+        conversation: &Conversation,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        for mut row in History::page(tx, conversation.id, None, MAX_RESENT)? {
+            let Some((sealed_group, state)) = row.sealed_in else { continue };
+            let ours = row.outgoing && sealed_group == *group;
+            if !ours || self.groups.is_on_branch(tx, group, &state)? {
+                continue;
+            }
+            self.seal_message(tx, group, &mut row, now)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a contact, or a group, about a new version of our identity.
+    pub(super) fn send_profile(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if self.groups.member_count(tx, group)? < 2 {
+            return Ok(());
+        }
+        let identity = self.own.identity().identity().clone();
+        let kind = Kind::Profile(ProfileBody { identity });
+        let id = MessageId::new(self.entropy.array());
+        let content = Content::new(id, &kind, 0, now.wall);
+        let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
+        let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
+        self.post(tx, sealed.blob, &recipients, &Purpose::Receipt, now)?;
+        Ok(())
+    }
+}
+
+/// A message id as a person or program writes it.
+pub(super) fn parse_message_id(text: &str) -> Result<MessageId, ApiError> {
+    text.parse().map_err(|_| {
+        ApiError::usage(format!("`{text}` is no message id; ids have 32 hexadecimal digits"))
+    })
+}

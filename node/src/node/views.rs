@@ -1,0 +1,246 @@
+//! How rows look from outside: the plain data of the local interface.
+
+use sremp_common::id::{GroupId, IdentityKey};
+use sremp_common::time::Now;
+
+use super::{Node, NodeError};
+use crate::api::{
+    ContactView, Direction, GroupRow, GroupState, GroupView, IdentityView, MemberView, MessageKind,
+    MessageState, MessageView, PathState, RecipientView, RelayRecordView, Reply, Role, SessionView,
+    StatusView,
+};
+use crate::conversations::{Conversation, Invites, MessageRow, Requests, Standing};
+use crate::delivery::Outbox;
+use crate::groups;
+use crate::identity::{Contact, Contacts, Reach};
+use crate::store::Tx;
+
+/// Parcels are counted up to here for the status.
+const MAX_COUNTED: usize = 100_000;
+
+impl Node {
+    /// What somebody calls themselves, as far as known: from the contact, else nothing.
+    pub(super) fn plain_name_of(&self, tx: &Tx, key: &IdentityKey) -> Result<String, NodeError> {
+        if *key == self.own.key() {
+            return Ok(self.own.identity().data().username.to_string());
+        }
+        Ok(Contacts::find(tx, key)?.map(|contact| contact.name()).unwrap_or_default())
+    }
+
+    /// How somebody is called here: alias, else name, else the beginning of the id.
+    pub(super) fn name_of(&self, tx: &Tx, key: &IdentityKey) -> Result<String, NodeError> {
+        if let Some(alias) = Contacts::find(tx, key)?.and_then(|contact| contact.alias) {
+            return Ok(alias);
+        }
+        let name = self.plain_name_of(tx, key)?;
+        Ok(if name.is_empty() { key.short() } else { name })
+    }
+
+    pub(super) fn message_view(
+        &self,
+        tx: &Tx,
+        row: &MessageRow,
+        with_recipients: bool,
+    ) -> Result<MessageView, NodeError> {
+        let mut recipients = Vec::new();
+        if with_recipients {
+            for (key, state) in &row.recipients {
+                recipients.push(RecipientView {
+                    id: key.to_string(),
+                    name: self.name_of(tx, key)?,
+                    state: *state,
+                    error: None,
+                });
+            }
+        }
+        let kind = match row.kind.as_str() {
+            "text" => MessageKind::Text,
+            "notice" => MessageKind::Notice,
+            _ => MessageKind::Unsupported,
+        };
+        let outgoing = row.outgoing;
+        Ok(MessageView {
+            message_id: row.message_id.to_string(),
+            conversation: row.conversation.text(),
+            kind,
+            from: row.from.to_string(),
+            from_name: self.name_of(tx, &row.from)?,
+            direction: if outgoing { Direction::Out } else { Direction::In },
+            text: row.text.clone(),
+            reply_to: row.reply_to.map(|id| id.to_string()),
+            sent_at: row.sent_at,
+            received_at: row.received_at,
+            state: row.state,
+            error: row.error.clone(),
+            final_state: if row.receipts { MessageState::Read } else { MessageState::Sent },
+            recipients,
+        })
+    }
+
+    pub(super) fn contact_view(&self, tx: &Tx, contact: &Contact) -> Result<ContactView, NodeError> {
+        let identity = contact.verified_identity();
+        let data = identity.as_ref().map(|identity| identity.data());
+        let reach = Reach::of(tx, &contact.key)?;
+        let relayed = self.lanes.get(&contact.key).is_some_and(|lane| lane.relayed);
+        let path = if self.transport.has_session(&contact.key) {
+            PathState::Direct
+        } else if relayed {
+            PathState::Relay
+        } else {
+            PathState::None
+        };
+        Ok(ContactView {
+            id: contact.key.to_string(),
+            name: contact.name(),
+            alias: contact.alias.clone(),
+            trust: contact.trust,
+            verified: contact.verified,
+            flags: data.map(|data| data.flags.into()).unwrap_or_default(),
+            version: data.map_or(0, |data| data.version),
+            created: data.map(|data| data.created),
+            first_seen: contact.first_seen,
+            last_seen: contact.last_seen,
+            relays: reach.relays.iter().map(RelayRecordView::from).collect(),
+            path,
+            path_policy: contact.path,
+            endpoints: reach
+                .addresses
+                .iter()
+                .map(|address| address.endpoint.to_string())
+                .collect(),
+            safety_number: crate::identity::safety_number(&self.own.key(), &contact.key),
+            relay_allowed: contact.relay_allowed,
+            name_is_shared: self.name_is_shared(tx, contact)?,
+        })
+    }
+
+    pub(super) fn name_is_shared(&self, tx: &Tx, contact: &Contact) -> Result<bool, NodeError> {
+        let name = contact.name();
+        Ok(Contacts::all(tx)?.iter().any(|other| {
+            other.key != contact.key
+                && !name.is_empty()
+                && (other.name() == name || other.alias.as_deref() == Some(name.as_str()))
+        }))
+    }
+
+    pub(super) fn group_view(&mut self, tx: &Tx, group: GroupId) -> Result<Reply, NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        let own = self.own.key();
+        let standing = Conversation::of_group(tx, &group)?
+            .map_or(Standing::Active, |conversation| conversation.standing);
+        let mut members = Vec::new();
+        for member in &summary.members {
+            members.push(self.member_view(tx, member.identity_key, role(member.role), false)?);
+        }
+        for invite in Invites::of_group(tx, &group)? {
+            members.push(self.member_view(tx, invite.who, Role::Member, true)?);
+        }
+        members.iter_mut().for_each(|member| member.is_me = member.id == own.to_string());
+        Ok(Reply::Group(Box::new(GroupView {
+            id: group.to_string(),
+            name: summary.name,
+            epoch: summary.epoch,
+            epoch_authenticator: sremp_common::id::hex(&summary.epoch_authenticator),
+            suite: summary.suite,
+            state: group_state(standing),
+            members,
+        })))
+    }
+
+    fn member_view(
+        &self,
+        tx: &Tx,
+        key: IdentityKey,
+        role: Role,
+        pending: bool,
+    ) -> Result<MemberView, NodeError> {
+        Ok(MemberView {
+            id: key.to_string(),
+            name: self.plain_name_of(tx, &key)?,
+            alias: Contacts::find(tx, &key)?.and_then(|contact| contact.alias),
+            role,
+            is_me: key == self.own.key(),
+            pending,
+        })
+    }
+
+    pub(super) fn group_row(
+        &mut self,
+        tx: &Tx,
+        conversation: &Conversation,
+        group: &GroupId,
+    ) -> Result<GroupRow, NodeError> {
+        let summary = self.groups.summary(tx, group)?;
+        let own = self.own.key();
+        Ok(GroupRow {
+            id: group.to_string(),
+            name: conversation.name.clone(),
+            state: group_state(conversation.standing),
+            members: u32::try_from(summary.members.len()).unwrap_or(u32::MAX),
+            role: summary.member(&own).map_or(Role::Member, |member| role(member.role)),
+        })
+    }
+
+    pub(super) fn status(&self, tx: &Tx, _now: Now) -> Result<Reply, NodeError> {
+        let mut sessions = Vec::new();
+        for session in self.transport.sessions() {
+            let Some(peer) = session.peer else { continue };
+            let contact = Contacts::find(tx, &peer)?;
+            sessions.push(SessionView {
+                id: peer.to_string(),
+                name: self.plain_name_of(tx, &peer)?,
+                alias: contact.and_then(|contact| contact.alias),
+                relay: self.mailboxes.contains_key(&peer),
+                direction: match session.direction {
+                    crate::transport::Direction::Incoming => Direction::In,
+                    crate::transport::Direction::Outgoing => Direction::Out,
+                },
+            });
+        }
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Ok(Reply::Status(Box::new(StatusView {
+            id: self.own.key().to_string(),
+            name: self.own.identity().data().username.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listening: self.config.listening.iter().map(ToString::to_string).collect(),
+            advertised: self.config.advertise.iter().map(ToString::to_string).collect(),
+            sessions,
+            relays: self.relay_views(tx)?,
+            rendezvous: self.server_views(),
+            outbox: count(Outbox::count(tx, MAX_COUNTED)?),
+            requests: count(Requests::all(tx)?.len()),
+            started_at: self.started_at,
+        })))
+    }
+
+    pub(super) fn identity_view(&self) -> Reply {
+        let data = self.own.identity().data();
+        let picture = data.extensions.as_ref().and_then(|ext| ext.profile_picture.as_ref());
+        Reply::Identity(Box::new(IdentityView {
+            id: self.own.key().to_string(),
+            name: data.username.to_string(),
+            version: data.version,
+            created: data.created,
+            flags: data.flags.into(),
+            noise_key: data.noise_key.to_string(),
+            relays: data.relays().iter().map(RelayRecordView::from).collect(),
+            picture_bytes: picture
+                .map_or(0, |picture| u32::try_from(picture.len()).unwrap_or(u32::MAX)),
+        }))
+    }
+}
+
+const fn role(role: groups::Role) -> Role {
+    match role {
+        groups::Role::Admin => Role::Admin,
+        groups::Role::Member => Role::Member,
+    }
+}
+
+const fn group_state(standing: Standing) -> GroupState {
+    match standing {
+        Standing::Active => GroupState::Active,
+        Standing::Leaving | Standing::Left => GroupState::Left,
+        Standing::Removed => GroupState::Removed,
+    }
+}
