@@ -17,6 +17,7 @@ mod address;
 mod call;
 mod check;
 mod dial;
+mod gate;
 mod incoming;
 mod keep;
 mod life;
@@ -41,6 +42,7 @@ use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{Endpoint, ErrorBody, ErrorCode, Message, Registration, RequestId};
 
 use call::{Body, CallId, Calls, Place};
+use gate::Gate;
 use keep::Keep;
 use life::End;
 use link::{Link, LinkKey};
@@ -282,6 +284,7 @@ pub struct Transport {
     calls: Calls,
     relays: BTreeMap<IdentityKey, Keep>,
     servers: Vec<Server>,
+    gate: Gate,
     known: BTreeSet<IdentityKey>,
     rejected: BTreeSet<IdentityKey>,
     effects: VecDeque<Effect>,
@@ -304,6 +307,7 @@ impl Transport {
             calls: Calls::default(),
             relays: BTreeMap::new(),
             servers: Vec::new(),
+            gate: Gate::default(),
             known: BTreeSet::new(),
             rejected: BTreeSet::new(),
             effects: VecDeque::new(),
@@ -413,6 +417,7 @@ impl Transport {
     /// exporter. Answered as a call.
     pub fn register(&mut self, server: usize, registration: Registration, tag: u64, now: Now) {
         self.call_server(server, Body::Register(registration), tag, now);
+        self.debug_check();
     }
 
     /// Answers a request; ignored when the session has ended.

@@ -15,6 +15,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// One second more for so many bytes: a large blob on a slow uplink is not a dead peer.
 const BYTES_PER_SECOND: usize = 32 * 1024;
 
+/// Bytes of calls that are not sent yet, over all targets: sixteen of the longest messages.
+const MAX_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+
 /// Our own number of a call; the caller's tags need not be unique.
 pub(super) type CallId = u64;
 
@@ -38,7 +41,7 @@ pub(super) struct Call {
     pub(super) tag: u64,
     pub(super) place: Place,
     /// `None` once sent.
-    pub(super) body: Option<Body>,
+    body: Option<Body>,
     pub(super) expected: Expected,
     /// `None` for a stream, which may begin at any time.
     deadline: Option<Instant>,
@@ -59,6 +62,7 @@ pub(super) struct Sent {
 pub(super) struct Calls {
     next: CallId,
     calls: BTreeMap<CallId, Call>,
+    unsent_bytes: usize,
     deadlines: BTreeSet<(Instant, CallId)>,
 }
 
@@ -70,18 +74,33 @@ impl Calls {
         expected: Expected,
         tag: u64,
         now: Instant,
-    ) -> CallId {
+    ) -> Result<CallId, CallError> {
+        let unsent_bytes = self.unsent_bytes.saturating_add(weight(&body));
+        if unsent_bytes > MAX_UNSENT_BYTES {
+            return Err(CallError::Busy);
+        }
+        self.unsent_bytes = unsent_bytes;
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let deadline = (expected != Expected::Stream).then(|| now + patience(&body));
         self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         let call = Call { tag, place, body: Some(body), expected, deadline, sent: None };
         self.calls.insert(id, call);
-        id
+        Ok(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
-        self.calls.get_mut(&id)
+    /// A call goes out: what is to be sent is taken out of it.
+    pub(super) fn take_body(&mut self, id: CallId) -> Option<Body> {
+        let body = self.calls.get_mut(&id)?.body.take()?;
+        self.unsent_bytes = self.unsent_bytes.saturating_sub(weight(&body));
+        Some(body)
+    }
+
+    /// A call went out.
+    pub(super) fn mark_sent(&mut self, id: CallId, sent: Sent) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.sent = Some(sent);
+        }
     }
 
     pub(super) fn get(&self, id: CallId) -> Option<&Call> {
@@ -89,6 +108,7 @@ impl Calls {
     }
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {
+        self.take_body(id);
         let call = self.calls.remove(&id)?;
         if let Some(deadline) = call.deadline {
             self.deadlines.remove(&(deadline, id));
@@ -106,21 +126,29 @@ impl Calls {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
+    pub(super) fn body(&self, id: CallId) -> Option<&Body> {
+        self.calls.get(&id)?.body.as_ref()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {
         self.calls.iter().map(|(id, call)| (*id, call))
     }
 }
 
 fn patience(body: &Body) -> Duration {
-    let bytes = if let Body::Message(Message::StoreMessage(store)) = body {
+    let seconds = u64::try_from(weight(body) / BYTES_PER_SECOND).unwrap_or(u64::MAX);
+    CALL_TIMEOUT + Duration::from_secs(seconds)
+}
+
+/// Bytes of the parts that can be large.
+fn weight(body: &Body) -> usize {
+    if let Body::Message(Message::StoreMessage(store)) = body {
         store.blob.len()
     } else if let Body::Message(Message::PublishKeyPackages(publish)) = body {
         publish.key_packages.iter().map(|package| package.len()).sum()
     } else {
         0
-    };
-    let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or(u64::MAX);
-    CALL_TIMEOUT + Duration::from_secs(seconds)
+    }
 }
 
 /// What answers a request. Whatever else comes is a breach of the protocol.

@@ -1,6 +1,6 @@
 //! What others do: who is let in, and what becomes of their requests and answers.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sremp_common::connection::Connection;
@@ -10,6 +10,7 @@ use sremp_common::time::Now;
 use sremp_common::wire::{Done, ErrorBody, ErrorCode, Message, RequestId};
 
 use super::call::Expected;
+use super::gate::network_of;
 use super::life::End;
 use super::link::LinkKey;
 use super::session::{Session, Way};
@@ -30,7 +31,7 @@ impl Transport {
         if !conn.is_multiple_of(2) || self.sessions.contains_key(&conn) {
             return Counters::count(&mut self.counters.shell_misuse);
         }
-        if !self.has_room_for(from.ip()) {
+        if !self.has_room_for(from.ip()) || !self.gate.admits(from.ip(), now.instant) {
             Counters::count(&mut self.counters.refused_full);
             return self.effects.push_back(Effect::Close { conn });
         }
@@ -168,14 +169,5 @@ impl Transport {
     fn breach(&mut self, conn: ConnId, now: Now) {
         Counters::count(&mut self.counters.misbehaved);
         self.end(conn, End::Orderly(ErrorCode::Malformed), now);
-    }
-}
-
-/// The part of an address that one customer of a provider has: /24 or /64.
-fn network_of(address: IpAddr) -> (bool, u64) {
-    let bits = |address: Ipv6Addr| u64::try_from(address.to_bits() >> 64).unwrap_or_default();
-    match address.to_canonical() {
-        IpAddr::V4(address) => (false, u64::from(address.to_bits() >> 8)),
-        IpAddr::V6(address) => (true, bits(address)),
     }
 }

@@ -71,8 +71,10 @@ impl Transport {
             return self.answer_now(tag, CallError::Busy);
         }
         let body = Body::Message(message);
-        let id = self.calls.insert(Place::Link(key), body, expected, tag, now.instant);
-        link.waiting.push_back(id);
+        match self.calls.insert(Place::Link(key), body, expected, tag, now.instant) {
+            Ok(id) => link.waiting.push_back(id),
+            Err(error) => return self.answer_now(tag, error),
+        }
         self.send_waiting(key, now);
         self.advance_dial(key, now);
     }
@@ -115,9 +117,8 @@ impl Transport {
         let mut answers = Vec::new();
         while session.has_room() {
             let Some(id) = link.waiting.pop_front() else { break };
-            let Some(call) = self.calls.get_mut(id) else { continue };
-            let (Some(Body::Message(message)), Some(connection)) =
-                (&call.body, session.connection.as_mut())
+            let (Some(Body::Message(message)), Some(connection), Some(open)) =
+                (self.calls.body(id), session.connection.as_mut(), session.open.as_mut())
             else {
                 continue;
             };
@@ -132,15 +133,13 @@ impl Transport {
                     break;
                 }
             };
-            call.body = None;
-            call.sent = Some(Sent { conn, request, heard: session.heard });
-            if call.expected == Expected::Nothing {
+            open.last_used = now.instant;
+            self.calls.take_body(id);
+            self.calls.mark_sent(id, Sent { conn, request, heard: session.heard });
+            if self.calls.get(id).is_some_and(|call| call.expected == Expected::Nothing) {
                 answers.push((id, Ok(Message::Done(Done()))));
-            } else if let Some(open) = session.open.as_mut() {
+            } else {
                 open.outstanding.insert(request, id);
-            }
-            if let Some(open) = session.open.as_mut() {
-                open.last_used = now.instant;
             }
         }
         session.transmit(conn, false, &mut self.effects);

@@ -88,8 +88,10 @@ impl Transport {
         if server.load() >= MAX_CALLS {
             return self.answer_now(tag, CallError::Busy);
         }
-        let id = self.calls.insert(Place::Server(place), body, expected, tag, now.instant);
-        server.waiting.push_back(id);
+        match self.calls.insert(Place::Server(place), body, expected, tag, now.instant) {
+            Ok(id) => server.waiting.push_back(id),
+            Err(error) => return self.answer_now(tag, error),
+        }
         if server.wire.is_none() {
             let conn = self.next_conn;
             self.next_conn = self.next_conn.wrapping_add(2);
@@ -123,8 +125,7 @@ impl Transport {
         let Some(wire) = server.wire.as_mut() else { return };
         let Some(exporter) = wire.exporter else { return };
         for id in std::mem::take(&mut server.waiting) {
-            let Some(call) = self.calls.get_mut(id) else { continue };
-            let Some(body) = call.body.take() else { continue };
+            let Some(body) = self.calls.take_body(id) else { continue };
             let message = match body {
                 Body::Message(message) => message,
                 Body::Register(registration) => {
@@ -139,7 +140,7 @@ impl Transport {
             wire.next_request = wire.next_request.wrapping_add(2);
             // Fits by type: an identity has at most 32 KiB, and the rest is small.
             let bytes = encode_long_frame(&message.encode(request)).unwrap_or_default();
-            call.sent = Some(Sent { conn: wire.conn, request, heard: wire.heard });
+            self.calls.mark_sent(id, Sent { conn: wire.conn, request, heard: wire.heard });
             wire.outstanding.insert(request, id);
             wire.deadline = now.instant + IDLE;
             self.effects.push_back(Effect::Write { conn: wire.conn, bytes });

@@ -13,7 +13,7 @@ use sremp_common::wire::{
 use super::calls::first_incoming;
 use super::world::{World, ask, at, local};
 use crate::transport::{
-    CallError, ConnId, Effect, Input, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_NETWORK,
+    CallError, Candidate, ConnId, Effect, Input, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_NETWORK,
     MAX_STRANGER_SESSIONS, Target, Transport, TransportConfig, WRITE_WINDOW,
 };
 
@@ -104,7 +104,7 @@ fn strangers_fill_only_their_own_places() {
         let target = Target::Anonymous(world.key(1), conversation);
         let candidates = [world.candidate(1)];
         world.call_with(0, target, &candidates, ask(), conversation);
-        world.run(Duration::from_millis(50));
+        world.run(Duration::from_millis(90));
     }
     assert_eq!(world.nodes[1].transport.sessions().len(), MAX_STRANGER_SESSIONS);
     assert_eq!(world.nodes[1].transport.counters().refused_full, 10);
@@ -163,4 +163,25 @@ fn the_shell_never_holds_much_more_than_a_window() {
     assert!((WRITE_WINDOW..WRITE_WINDOW + 64 * 1024).contains(&written), "{written}");
     world.run(Duration::from_secs(200));
     assert!(matches!(world.answer(0, 2), Some(Err(CallError::TimedOut | CallError::Closed))));
+}
+
+#[test]
+fn calls_that_cannot_be_sent_do_not_fill_the_memory() {
+    let mut world = World::new(2, 6);
+    let target = Target::Peer(world.key(1));
+    let nowhere = [Candidate::told("198.51.100.1:1".parse().unwrap())];
+    for tag in 0..40 {
+        let store = Message::StoreMessage(StoreMessage {
+            blob: Bin::new(vec![7; 3 << 20]).unwrap(),
+            recipients: List::default(),
+        });
+        world.call_with(0, target, &nowhere, store, tag);
+    }
+    let busy = |tag: &u64| world.answer(0, *tag) == Some(Err(CallError::Busy));
+    assert_eq!((0..40).filter(busy).count(), 40 - 21);
+    // The room is there again once they are answered.
+    world.run(Duration::from_secs(2));
+    world.call(0, 1, 100);
+    world.run(SECOND);
+    assert!(matches!(world.answer(0, 100), Some(Ok(_))));
 }
