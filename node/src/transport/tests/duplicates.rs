@@ -94,9 +94,7 @@ fn the_same_side_replaces_its_own_session_at_once() {
     world.run(Duration::from_secs(2));
     world.cut_silently();
     let fresh = World::new(2, 1002);
-    let mut restarted = fresh.nodes.into_iter().nth(1).unwrap();
-    // A restarted shell starts its numbers anew, as does the world's other end.
-    std::mem::swap(&mut restarted, &mut world.nodes[1]);
+    world.nodes[1] = fresh.nodes.into_iter().nth(1).unwrap();
     world.call(1, 0, 2);
     world.run(Duration::from_secs(2));
     assert_eq!(world.answer(1, 2), Some(Ok(relay_info())));

@@ -294,7 +294,7 @@ impl World {
         first
     }
 
-    /// How many connections of a node are wired to somebody.
+    /// The other end of a connection.
     pub(super) fn wire_of(&self, node: usize, conn: ConnId) -> Option<(usize, ConnId)> {
         self.wires.get(&(node, conn)).copied()
     }
