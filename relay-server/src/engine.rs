@@ -36,10 +36,15 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
 /// Rows of one pass: a pass stays below a tenth of a second.
 const EXPIRE_ROWS: usize = 1000;
+/// Changes that one session may make to its mailbox (wishes, tokens, key packages) in
+/// [`CHANGES_PER`]: each may rewrite thousands of rows.
+const MAX_CHANGES: u32 = 60;
+/// See [`MAX_CHANGES`].
+const CHANGES_PER: Duration = Duration::from_secs(60);
 /// Told to whoever asks for what needs an owner.
 const ONLY_IDENTIFIED: &str = "only in an identified session";
 /// Seconds after which somebody may ask again who found no room.
-const RETRY_NO_ROOM: u32 = 300;
+const RETRY_NO_ROOM: u32 = 60;
 
 /// A session, numbered by whoever runs the engine; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +117,9 @@ pub enum Durability {
 struct Session {
     caller: Option<IdentityKey>,
     observed: Option<Endpoint>,
+    /// Changes that its owner made to its mailbox, since when.
+    changes: u32,
+    changes_since: Instant,
 }
 
 /// Keeps mailboxes. See the module.
@@ -172,13 +180,20 @@ impl Engine {
     ) -> Result<(), StoreError> {
         match input {
             Input::Opened { session, caller, observed } => {
-                self.sessions.insert(session, Session { caller, observed });
+                let changes_since = now.instant;
+                let opened = Session { caller, observed, changes: 0, changes_since };
+                self.sessions.insert(session, opened);
             }
             Input::Closed { session } => self.close(session),
             Input::Request { session, request_id, message } => {
                 let Some(known) = self.sessions.get(&session) else { return Ok(()) };
                 let caller = known.caller;
                 let request = Request { session, request_id, caller };
+                if is_change(&message) && !self.may_change(session, now) {
+                    let message = refuse_for_now(ErrorCode::RateLimited, "too many changes");
+                    self.outputs.push_back(Output::Answer { session, request_id, message });
+                    return Ok(());
+                }
                 if let Some(message) = self.answer(store, request, message, now)? {
                     self.outputs.push_back(Output::Answer { session, request_id, message });
                 }
@@ -232,6 +247,16 @@ impl Engine {
     /// What the transaction needs before the outputs may be released; asking forgets it.
     pub fn take_durability(&mut self) -> Durability {
         std::mem::take(&mut self.durability)
+    }
+
+    /// Counts a change; false when there were too many.
+    fn may_change(&mut self, session: SessionId, now: Now) -> bool {
+        let Some(session) = self.sessions.get_mut(&session) else { return false };
+        if now.instant.since(session.changes_since) >= CHANGES_PER {
+            (session.changes, session.changes_since) = (0, now.instant);
+        }
+        session.changes = session.changes.saturating_add(1);
+        session.changes <= MAX_CHANGES
     }
 
     fn written(&mut self, durability: Durability) {
@@ -419,6 +444,14 @@ struct Request {
     session: SessionId,
     request_id: RequestId,
     caller: Option<IdentityKey>,
+}
+
+/// Whether a request changes the mailbox itself.
+const fn is_change(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::RelayRegister(_) | Message::SetAdmission(_) | Message::PublishKeyPackages(_)
+    )
 }
 
 /// An answer that refuses.

@@ -9,5 +9,8 @@
 //! The relay server is a thin program around this library, and a node uses the same engine and
 //! store for mailboxes that it holds for its owner's contacts.
 
+pub mod cli;
+pub mod config;
 pub mod engine;
+pub mod io;
 pub mod store;

@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The program `sremp-relay`: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sremp_relay::cli::main()
+}

@@ -14,6 +14,11 @@
 
 pub mod redb;
 
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod model;
+
 use sremp_common::id::{BlobId, IdentityKey, Incarnation, TokenHash};
 use sremp_common::identity::Identity;
 use sremp_common::limit::MAX_KEY_PACKAGE;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sremp_common::id::{BlobId, IdentityKey, TokenHash};
+use sremp_common::limit::MAX_BLOB_STRANGER;
 use sremp_common::pow::Work;
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{
@@ -118,16 +119,20 @@ impl Engine {
         now: Now,
     ) -> Result<Result<Held, Refusal>, StoreError> {
         let owner = recipient.identity_key;
-        let blob_id = BlobId::of(&owner, blob.bytes());
-        let subject = Some(blob_id);
+        let is_worked = matches!(recipient.admission, Admission::ProofOfWork { .. });
+        if is_worked && blob.bytes().len() > MAX_BLOB_STRANGER {
+            return Ok(Err(Refusal::of(ErrorCode::TooLarge)));
+        }
+        // Admission before anything that costs: the blob of somebody unadmitted is not even hashed.
         let Some(admitted) =
-            self.admit(store, caller, &owner, recipient.admission, subject, now)?
+            self.admit(store, caller, &owner, recipient.admission, Some(blob.bytes()), now)?
         else {
             return Ok(Err(Refusal::NOT_ADMITTED));
         };
         let Some(mailbox) = store.mailbox(&owner)? else {
             return Ok(Err(Refusal::NOT_ADMITTED));
         };
+        let blob_id = BlobId::of(&owner, blob.bytes());
         // The same blob again, because an answer was lost: it is here, and uses nothing up.
         if let Some(held) = store.find(&owner, &blob_id)? {
             return Ok(Ok(held));
@@ -152,14 +157,15 @@ impl Engine {
         Ok(Ok(held))
     }
 
-    /// What opens the mailbox, if anything does.
+    /// What opens the mailbox, if anything does. Work is done for a blob, or without one for a key
+    /// package.
     pub(super) fn admit<S: Mailboxes + ?Sized>(
         &self,
         store: &mut S,
         caller: Option<IdentityKey>,
         owner: &IdentityKey,
         admission: Admission,
-        blob: Option<BlobId>,
+        blob: Option<&[u8]>,
         now: Now,
     ) -> Result<Option<Admitted>, StoreError> {
         Ok(match admission {
@@ -171,12 +177,13 @@ impl Engine {
             }
             Admission::ProofOfWork { hour, nonce } => {
                 let difficulty = u32::from(self.config.pow_difficulty);
-                let age = now.wall.hour().checked_sub(hour);
+                let is_timely = matches!(now.wall.hour().checked_sub(hour), Some(0 | 1));
+                if difficulty == 0 || !is_timely {
+                    return Ok(None);
+                }
+                let blob = blob.map(|blob| BlobId::of(owner, blob));
                 let work = Work { relay: &self.own, recipient: owner, blob, hour };
-                let is_done = difficulty > 0
-                    && matches!(age, Some(0 | 1))
-                    && work.zero_bits(nonce) >= difficulty;
-                is_done.then_some(Admitted::Worked)
+                (work.zero_bits(nonce) >= difficulty).then_some(Admitted::Worked)
             }
         })
     }

@@ -1,7 +1,8 @@
 //! The relay's own database file, and how its transactions are made durable.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -20,14 +21,7 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError::AlreadyOpen`] when another process has the file.
     pub fn open(path: &Path, cache: usize) -> Result<Self, StoreError> {
-        // redb would create the file with whatever the umask leaves.
-        OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| StoreError::Database(Box::new(error)))?;
+        create_closed(path).map_err(|error| StoreError::Database(Box::new(error)))?;
         let database = Builder::new().set_cache_size(cache).create(path)?;
         Ok(Self { database })
     }
@@ -54,6 +48,28 @@ impl RedbStore {
         transaction.set_quick_repair(true);
         Ok(transaction)
     }
+
+    /// Every table with the number of its rows.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> Vec<(String, u64)> {
+        use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableHandle as _};
+        let transaction = self.database.begin_read().unwrap();
+        let tables = transaction.list_tables().unwrap();
+        tables
+            .map(|table| {
+                let name = table.name().to_owned();
+                (name, transaction.open_untyped_table(table).unwrap().len().unwrap())
+            })
+            .collect()
+    }
+}
+
+/// Makes sure that the file is there, closed to others (redb would leave it to the umask), and that
+/// its name is on disk: a store that a power failure can take away whole keeps nothing.
+fn create_closed(path: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl fmt::Debug for RedbStore {

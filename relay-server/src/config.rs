@@ -1,0 +1,296 @@
+//! What an operator can set: one TOML file, every key with an override from the environment
+//! (`SREMP_RELAY__SECTION__KEY`), flags over both. Unknown keys are refused.
+//!
+//! `deploy/relay.toml` is the annotated example; a test holds it against this file.
+
+mod sources;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sremp_common::limit::{MAX_BLOB, MAX_BLOB_STRANGER, MAX_ENDPOINTS, MAX_WINDOW, PORT_RELAY};
+use sremp_common::wire::{Endpoint, List, RelayLimits};
+
+pub use self::sources::{ENV_PREFIX, load};
+use crate::engine::{EngineConfig, Registration};
+
+/// Everything. A key that is absent has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen, where to keep data, how many connections.
+    pub server: ServerSection,
+    /// Quotas of mailboxes, and who may put what into them.
+    pub mailboxes: MailboxesSection,
+    /// The database.
+    pub store: StoreSection,
+    /// What goes to standard error.
+    pub log: LogSection,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSection {
+    /// HOST:PORT; port 0 lets the system choose.
+    pub listen: String,
+    /// Where clients reach it, HOST:PORT each; without any, the listening address if that is one.
+    pub advertise: Vec<String>,
+    /// The data directory; without it [`default_data_dir`].
+    pub data: Option<PathBuf>,
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// Connections at a time from one network (an IPv4 address, an IPv6 /64).
+    pub max_connections_per_network: u32,
+}
+
+/// `[mailboxes]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MailboxesSection {
+    /// Mailboxes in all.
+    pub max_mailboxes: u64,
+    /// Bytes of blobs in all mailboxes.
+    pub max_total_bytes: u64,
+    /// Messages in one mailbox.
+    pub max_messages: u32,
+    /// Bytes in one mailbox.
+    pub max_bytes: u64,
+    /// Bytes of one blob.
+    pub max_blob: u32,
+    /// Seconds that an unacknowledged message is kept.
+    pub retention: u32,
+    /// Percentage of a mailbox that strangers may fill.
+    pub stranger_share: u8,
+    /// Leading zero bits of a stranger's proof of work; 0 takes nothing from strangers without
+    /// a link.
+    pub pow_difficulty: u8,
+    /// Bytes that may be under way to one reader.
+    pub push_window: u32,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSection {
+    /// Bytes of the database that are kept in memory.
+    pub cache_bytes: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// What is logged.
+    pub level: LogLevel,
+    /// Lines for people, or one JSON object a line.
+    pub format: LogFormat,
+}
+
+/// How much is logged. Addresses and identities appear at `debug` and below only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What stops the server.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Start and stop.
+    Info,
+    /// Connections.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How it is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{origin}: {problem}")]
+    Parse {
+        /// The file, or the variable.
+        origin: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A value out of its bounds.
+    #[error("{key} must be {wanted}")]
+    Value {
+        /// `section.key`
+        key: &'static str,
+        /// What would be right.
+        wanted: &'static str,
+    },
+    /// No place for data.
+    #[error("no data directory: give --data DIR or server.data")]
+    NoDataDirectory,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: format!("[::]:{PORT_RELAY}"),
+            advertise: Vec::new(),
+            data: None,
+            max_connections: 10_000,
+            max_connections_per_network: 1_000,
+        }
+    }
+}
+
+impl Default for MailboxesSection {
+    fn default() -> Self {
+        let EngineConfig { limits, max_mailboxes, max_total_bytes, max_window, .. } =
+            EngineConfig::default();
+        Self {
+            max_mailboxes,
+            max_total_bytes,
+            max_messages: limits.max_messages,
+            max_bytes: limits.max_bytes,
+            max_blob: limits.max_blob,
+            retention: limits.retention,
+            stranger_share: 10,
+            // About a second of one core.
+            pow_difficulty: 20,
+            push_window: max_window,
+        }
+    }
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20 }
+    }
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// Checks every value that its type does not check.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |holds: bool, key, wanted| {
+            if holds { Ok(()) } else { Err(ConfigError::Value { key, wanted }) }
+        };
+        let server = &self.server;
+        let is_listen = is_listen_address(&server.listen);
+        value(is_listen, "server.listen", "HOST:PORT, for example [::]:7331")?;
+        self.advertised()?;
+        for (number, key) in [
+            (server.max_connections, "server.max_connections"),
+            (server.max_connections_per_network, "server.max_connections_per_network"),
+        ] {
+            value((1..=1_000_000).contains(&number), key, "from 1 to 1000000")?;
+        }
+        let boxes = &self.mailboxes;
+        value(boxes.max_mailboxes >= 1, "mailboxes.max_mailboxes", "at least 1")?;
+        let total = boxes.max_total_bytes >= boxes.max_bytes;
+        value(total, "mailboxes.max_total_bytes", "at least mailboxes.max_bytes")?;
+        value(boxes.max_messages >= 1, "mailboxes.max_messages", "at least 1")?;
+        let bytes = boxes.max_bytes >= boxes.max_blob.into();
+        value(bytes, "mailboxes.max_bytes", "at least mailboxes.max_blob")?;
+        let longest = usize::try_from(boxes.max_blob).unwrap_or(usize::MAX);
+        let blob = (MAX_BLOB_STRANGER..=MAX_BLOB).contains(&longest);
+        value(blob, "mailboxes.max_blob", "from 65536 to 3932160 bytes")?;
+        let retention = (3_600..=31_536_000).contains(&boxes.retention);
+        value(retention, "mailboxes.retention", "from 3600 to 31536000 seconds")?;
+        let share = boxes.stranger_share <= 100;
+        value(share, "mailboxes.stranger_share", "from 0 to 100 per cent")?;
+        let difficulty = boxes.pow_difficulty <= 40;
+        value(difficulty, "mailboxes.pow_difficulty", "from 0 to 40 bits")?;
+        let window = (65_536..=MAX_WINDOW).contains(&boxes.push_window);
+        value(window, "mailboxes.push_window", "from 65536 to 4194304 bytes")?;
+        let cache = (1 << 20..=1 << 40).contains(&self.store.cache_bytes);
+        value(cache, "store.cache_bytes", "from 1048576 (1 MiB) to 1 TiB")
+    }
+
+    /// Where clients reach the relay, as configured.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn advertised(&self) -> Result<List<Endpoint, MAX_ENDPOINTS>, ConfigError> {
+        let parsed: Result<Vec<Endpoint>, _> =
+            self.server.advertise.iter().map(|endpoint| endpoint.parse()).collect();
+        parsed.ok().and_then(|endpoints| List::new(endpoints).ok()).ok_or(ConfigError::Value {
+            key: "server.advertise",
+            wanted: "at most 8 places, each HOST:PORT",
+        })
+    }
+
+    /// What the engine is told.
+    #[must_use]
+    pub const fn engine(&self) -> EngineConfig {
+        let boxes = &self.mailboxes;
+        EngineConfig {
+            limits: RelayLimits {
+                max_blob: boxes.max_blob,
+                max_messages: boxes.max_messages,
+                max_bytes: boxes.max_bytes,
+                retention: boxes.retention,
+            },
+            pow_difficulty: boxes.pow_difficulty,
+            registration: Registration::Everyone,
+            max_mailboxes: boxes.max_mailboxes,
+            max_total_bytes: boxes.max_total_bytes,
+            max_window: boxes.push_window,
+            stranger_share: boxes.stranger_share,
+        }
+    }
+
+    /// Paths in a file are meant from where the file is.
+    fn resolve_paths(&mut self, base: &Path) {
+        if let Some(path) = &mut self.server.data {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+/// Where data goes when nothing is said: what the service manager made, or the user's own place.
+#[must_use]
+pub fn default_data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let in_home = || Some(set("HOME")?.join(".local/share"));
+    let of_user = || Some(set("XDG_DATA_HOME").or_else(in_home)?.join("sremp-relay"));
+    set("STATE_DIRECTORY").or_else(of_user)
+}
+
+/// HOST:PORT with a name or an address; unlike an endpoint's, the port may be 0.
+fn is_listen_address(text: &str) -> bool {
+    let is_name_and_port = || {
+        let (name, port) = text.rsplit_once(':')?;
+        port.parse::<u16>().ok()?;
+        // Any port will do for the check of the name.
+        format!("{name}:1").parse::<Endpoint>().ok()
+    };
+    text.parse::<SocketAddr>().is_ok() || is_name_and_port().is_some()
+}
