@@ -128,6 +128,18 @@ impl Groups {
         Ok(summary)
     }
 
+    /// How many members the group has at its tip, ourselves included.
+    ///
+    /// # Errors
+    /// As [`Self::summary`].
+    pub fn member_count(&mut self, tx: &Tx, group: &GroupId) -> Result<usize, GroupError> {
+        let tip = self.record(tx, group)?.tip();
+        let loaded = self.take(tx, group, tip)?;
+        let count = loaded.view.members.len();
+        self.put(tip, loaded);
+        Ok(count)
+    }
+
     /// Whether `state` is the tip of the group or an ancestor of it. A state that is not kept any more
     /// counts as on the branch: nothing is sent again after so long.
     ///

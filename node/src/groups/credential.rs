@@ -162,6 +162,17 @@ impl LeafSigner {
         entropy: &mut Entropy,
     ) -> Self {
         let key = SigningKey::from_bytes(&entropy.array());
+        Self::certified(SignatureLabel::MlsLeaf, identity, key, device_id, now, not_after)
+    }
+
+    fn certified(
+        label: SignatureLabel,
+        identity: &IdentitySecret,
+        key: SigningKey,
+        device_id: [u8; 16],
+        now: Timestamp,
+        not_after: Timestamp,
+    ) -> Self {
         let body = encode(&Body {
             identity_key: identity.public(),
             device_id: ByteArray::new(device_id),
@@ -169,11 +180,10 @@ impl LeafSigner {
             not_before: now.minus(super::CLOCK_MARGIN),
             not_after,
         });
-        let signature = identity.sign(SignatureLabel::MlsLeaf, &[], &body);
+        let signature = identity.sign(label, &[], &body);
         // Five short fields: the bound cannot be passed.
-        let certificate =
-            encode(&Certificate { body: Bin::new(body).unwrap_or_default(), signature });
-        Self { key, certificate }
+        let body = Bin::new(body).unwrap_or_default();
+        Self { key, certificate: encode(&Certificate { body, signature }) }
     }
 
     /// The key of the bytes that [`Self::to_bytes`] gave.
@@ -216,10 +226,31 @@ impl LeafSigner {
     ) -> SignatureBytes {
         SignatureBytes::new(self.key.sign(&signed_input(label, ctx, body)).to_bytes())
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn forged(key: SigningKey, certificate: Vec<u8>) -> Self {
-        Self { key, certificate }
+#[cfg(test)]
+impl LeafSigner {
+    /// The leaf key of another signer, certified by `identity`.
+    pub(super) fn certify(identity: &IdentitySecret, other: &Self, now: Timestamp) -> Self {
+        let until = now + super::MAX_PAST_TIME;
+        let label = SignatureLabel::MlsLeaf;
+        Self::certified(label, identity, other.key.clone(), [1; 16], now, until)
+    }
+
+    /// A certificate whose signature was made for something else.
+    pub(super) fn certify_wrongly(
+        identity: &IdentitySecret,
+        other: &Self,
+        now: Timestamp,
+    ) -> Vec<u8> {
+        let label = SignatureLabel::Identity;
+        Self::certified(label, identity, other.key.clone(), [1; 16], now, now).certificate
+    }
+
+    /// An identity key that certifies itself.
+    pub(super) fn of_identity(identity: &IdentitySecret, now: Timestamp) -> Self {
+        let key = SigningKey::from_bytes(&identity.to_bytes());
+        Self::certified(SignatureLabel::MlsLeaf, identity, key, [1; 16], now, now)
     }
 }
 

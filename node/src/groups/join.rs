@@ -181,12 +181,13 @@ fn parse(bytes: &[u8]) -> Result<Welcome, WelcomeError> {
     }
     let message =
         MlsMessageIn::tls_deserialize_exact(bytes).map_err(|_| WelcomeError::Malformed)?;
-    match message.extract() {
-        MlsMessageBodyIn::Welcome(welcome) => Ok(welcome),
-        _ => Err(WelcomeError::Malformed),
-    }
+    let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
+        return Err(WelcomeError::Malformed);
+    };
+    Ok(welcome)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other errors have one verdict")]
 fn mls_welcome(error: MlsWelcomeError<StoreError>) -> GroupError {
     match error {
         MlsWelcomeError::NoMatchingKeyPackage

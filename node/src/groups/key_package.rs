@@ -131,7 +131,7 @@ impl Groups {
         Ok(CheckedKeyPackage { key_package, owner: *owner, leaf })
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<KeyPackage, KeyPackageError> {
+    pub(super) fn parse(&self, bytes: &[u8]) -> Result<KeyPackage, KeyPackageError> {
         let malformed = || KeyPackageError::Malformed;
         if bytes.len() > MAX_KEY_PACKAGE {
             return Err(malformed());

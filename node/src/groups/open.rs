@@ -108,7 +108,25 @@ impl Groups {
         };
         let epoch = loaded.mls.epoch().as_u64();
         self.put_changed(state, loaded);
-        Ok(Opened::Message { group, state, epoch, sender, content: content.into_bytes() })
+        let former = self.is_former(tx, &group, state, &sender)?;
+        let content = content.into_bytes();
+        Ok(Opened::Message { group, state, epoch, sender, former, content })
+    }
+
+    /// Whether somebody who is a member in `state` is none at the tip.
+    fn is_former(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: StateId,
+        who: &IdentityKey,
+    ) -> Result<bool, OpenError> {
+        let broken = |error| fail(*group, error);
+        let tip = self.record(tx, group).map_err(broken)?.tip();
+        if tip == state {
+            return Ok(false);
+        }
+        Ok(self.view(tx, group, tip).map_err(broken)?.member(who).is_none())
     }
 
     fn open_proposal(

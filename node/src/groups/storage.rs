@@ -72,6 +72,11 @@ impl<'t> Storage<'t> {
         Self { tx, state }
     }
 
+    #[cfg(test)]
+    pub(super) const fn tx(&self) -> &'t Tx {
+        self.tx
+    }
+
     pub(super) const fn state(&self) -> StateId {
         self.state
     }

@@ -216,6 +216,9 @@ pub enum Opened {
         epoch: u64,
         /// Who wrote it.
         sender: IdentityKey,
+        /// The sender is no member any more, at the tip: this is late, or written after the removal in
+        /// the last state that the sender has. It cannot be told which.
+        former: bool,
         /// What they wrote.
         content: Vec<u8>,
     },

@@ -1,0 +1,245 @@
+//! The life of a group: made, joined, changed, left.
+
+use super::*;
+use crate::groups::policy::PolicyError;
+
+#[test]
+fn two_talk() {
+    let (mut a, mut b, group) = pair();
+    let blob = a.send(&group, "hi");
+    assert_eq!(blob.len(), 256);
+    assert_eq!(b.read(&blob), "hi");
+    let blob = b.send(&group, "hello");
+    assert_eq!(a.read(&blob), "hello");
+    let summary = b.summary(&group);
+    assert_eq!((summary.kind, summary.name.as_str()), (GroupKind::Direct, ""));
+    assert_eq!(summary.suite, 1);
+    assert!(summary.members.iter().all(|member| member.role == Role::Admin));
+    assert_eq!(summary.epoch_authenticator, a.authenticator(&group));
+}
+
+#[test]
+fn everything_survives_a_restart() {
+    let (mut a, mut b, group) = pair();
+    let early = a.send(&group, "one");
+    a.restart();
+    b.restart();
+    let late = a.send(&group, "two");
+    assert_eq!(b.read(&late), "two");
+    b.restart();
+    assert_eq!(b.read(&early), "one");
+    assert!(matches!(b.open(&early), Err(OpenError::Duplicate(_))));
+}
+
+#[test]
+fn members_come_and_go() {
+    let mut nodes = nodes(4);
+    let group = team(&mut nodes[..3]);
+    assert_agree(&mut nodes[..3], &group);
+    let [a, b, c, d] = &mut nodes[..] else { unreachable!() };
+
+    let (a_key, b_key) = (a.key, b.key);
+    // Added.
+    let package = a.checked(d);
+    let changed = a.change(&group, Change::Add(vec![package])).unwrap();
+    assert_eq!(changed.joined.len(), 1);
+    assert_eq!(changed.recipients.len(), 2);
+    for node in [&mut *b, &mut *c] {
+        assert_eq!(node.events(&changed.commit), [GroupEvent::Added(d.key)]);
+    }
+    let joined = d.join(&changed.welcome.unwrap()).unwrap();
+    assert_eq!((joined.inviter, joined.name.as_str(), joined.replaced), (a.key, "team", false));
+    assert_eq!(joined.members.len(), 4);
+    let blob = d.send(&group, "new here");
+    assert_eq!(b.read(&blob), "new here");
+
+    // Renamed, promoted, demoted.
+    let changed = a.change(&group, Change::Rename("crew".into())).unwrap();
+    for node in [&mut *b, &mut *c, &mut *d] {
+        assert_eq!(node.events(&changed.commit), [GroupEvent::Renamed("crew".into())]);
+    }
+    let changed = a.change(&group, Change::Promote(b.key)).unwrap();
+    assert_eq!(changed.events, [GroupEvent::Promoted(b.key)]);
+    for node in [&mut *b, &mut *c, &mut *d] {
+        assert_eq!(node.events(&changed.commit), [GroupEvent::Promoted(b_key)]);
+    }
+    let changed = b.change(&group, Change::Demote(a.key)).unwrap();
+    for node in [&mut *a, &mut *c, &mut *d] {
+        assert_eq!(node.events(&changed.commit), [GroupEvent::Demoted(a_key)]);
+    }
+
+    // Removed: reads what was sent before, and nothing after.
+    let before = b.send(&group, "before");
+    let changed = b.change(&group, Change::Remove(vec![c.key])).unwrap();
+    assert_eq!(c.events(&changed.commit), [GroupEvent::MeRemoved]);
+    assert!(!c.summary(&group).active);
+    assert_eq!(c.read(&before), "before");
+    assert!(matches!(
+        c.run(|groups, tx, now| groups.encrypt(tx, &group, b"x", now)),
+        Err(GroupError::NotMember)
+    ));
+    for node in [&mut *a, &mut *d] {
+        assert_eq!(node.events(&changed.commit), [GroupEvent::Removed(c.key)]);
+    }
+    let after = b.send(&group, "after");
+    assert_eq!(a.read(&after), "after");
+    assert!(matches!(c.open(&after), Err(OpenError::UnknownState)));
+}
+
+#[test]
+fn a_member_leaves() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [a, b, c] = &mut nodes[..] else { unreachable!() };
+    let sealed = b.run(|groups, tx, now| groups.propose_leave(tx, &group, now)).unwrap();
+    assert_eq!(sealed.recipients.len(), 2);
+    assert!(b.summary(&group).leaving);
+    for node in [&mut *a, &mut *c] {
+        let Opened::LeaveProposed { who, .. } = node.open(&sealed.blob).unwrap() else { panic!() };
+        assert_eq!(who, b.key);
+        assert_eq!(node.summary(&group).leave_proposed, [b.key]);
+    }
+    // The proposal stops nobody from sending.
+    let blob = a.send(&group, "bye");
+    assert_eq!(b.read(&blob), "bye");
+    assert!(matches!(b.change(&group, Change::Rename("x".into())), Err(GroupError::Leaving)));
+
+    // A plain member carries it out, after a restart.
+    c.restart();
+    let changed = c.change(&group, Change::CommitProposals).unwrap();
+    assert_eq!(changed.events, [GroupEvent::Left(b.key)]);
+    assert_eq!(a.events(&changed.commit), [GroupEvent::Left(b.key)]);
+    assert_eq!(b.events(&changed.commit), [GroupEvent::MeRemoved]);
+    assert!(!b.summary(&group).active);
+    assert_eq!(a.members(&group), [a.key, c.key]);
+    assert!(matches!(c.change(&group, Change::CommitProposals), Err(GroupError::NothingToCommit)));
+}
+
+#[test]
+fn a_leave_that_the_next_epoch_forgot_is_proposed_again() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [a, b, _] = &mut nodes[..] else { unreachable!() };
+    let first = b.run(|groups, tx, now| groups.propose_leave(tx, &group, now)).unwrap();
+    assert!(matches!(
+        b.run(|groups, tx, now| groups.propose_leave(tx, &group, now)),
+        Err(GroupError::Leaving)
+    ));
+    // The admin has not seen it when it commits.
+    let changed = a.change(&group, Change::Rename("crew".into())).unwrap();
+    b.events(&changed.commit);
+    let summary = b.summary(&group);
+    assert!(summary.active && summary.leaving);
+    let again = b.run(|groups, tx, now| groups.propose_leave(tx, &group, now)).unwrap();
+    a.open(&first.blob).unwrap();
+    a.open(&again.blob).unwrap();
+    let changed = a.change(&group, Change::CommitProposals).unwrap();
+    assert_eq!(b.events(&changed.commit), [GroupEvent::MeRemoved]);
+}
+
+#[test]
+fn an_admin_leaves_and_the_rules_follow() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [a, b, c] = &mut nodes[..] else { unreachable!() };
+    let leave = |groups: &mut Groups, tx: &Tx, now| groups.propose_leave(tx, &group, now);
+    assert!(matches!(a.run(leave), Err(GroupError::Policy(PolicyError::LastAdmin))));
+    assert!(!a.summary(&group).leaving);
+    let changed = a.change(&group, Change::Promote(c.key)).unwrap();
+    b.events(&changed.commit);
+    c.events(&changed.commit);
+    let proposal = a.run(leave).unwrap().blob;
+    b.open(&proposal).unwrap();
+    c.open(&proposal).unwrap();
+    // B is no admin, and yet may take A off the list of admins: it must.
+    let changed = b.change(&group, Change::CommitProposals).unwrap();
+    assert_eq!(c.events(&changed.commit), [GroupEvent::Left(a.key)]);
+    assert_eq!(c.summary(&group).member(&c.key).unwrap().role, Role::Admin);
+    assert_eq!(c.summary(&group).member(&b.key).unwrap().role, Role::Member);
+}
+
+#[test]
+fn who_is_alone_cannot_leave_but_forget() {
+    let mut a = Node::new(1);
+    let empty = a.rows();
+    let group = a.create(GroupKind::Group, "team");
+    assert!(matches!(
+        a.run(|groups, tx, now| groups.propose_leave(tx, &group, now)),
+        Err(GroupError::Policy(PolicyError::Alone))
+    ));
+    assert_eq!(a.run(|groups, tx, _| groups.groups(tx)).unwrap(), [group]);
+    a.run(|groups, tx, _| groups.forget(tx, &group)).unwrap();
+    assert_eq!(a.rows(), empty);
+    assert!(matches!(
+        a.run(|groups, tx, _| groups.summary(tx, &group)),
+        Err(GroupError::NoSuchGroup)
+    ));
+}
+
+#[test]
+fn self_update_changes_how_a_member_is_reached() {
+    let (mut a, mut b, group) = pair();
+    assert_eq!(b.summary(&group).own_update_at, Timestamp::from_millis(0));
+    let leaf = b.leaf();
+    let changed = b.change(&group, Change::Update(leaf.clone())).unwrap();
+    assert_eq!(a.events(&changed.commit), [GroupEvent::Updated(b.key)]);
+    assert_eq!(b.summary(&group).own_update_at, b.now.wall);
+    let sealed = a.seal(&group, "x");
+    assert_eq!(sealed.recipients.as_ref(), [(b.key, leaf)]);
+    assert_eq!(b.read(&sealed.blob), "x");
+}
+
+#[test]
+fn receipts_are_for_their_author_alone() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [a, b, c] = &mut nodes[..] else { unreachable!() };
+    let blob = a.send(&group, "hi");
+    let Opened::Message { state, .. } = b.open(&blob).unwrap() else { panic!() };
+    let id = sremp_common::id::MessageId::new([7; 16]);
+    let receipt = ReceiptBody {
+        group,
+        state,
+        author: a.key,
+        ids: List::new(vec![id]).unwrap(),
+        kind: ReceiptKind::Read,
+        time: b.now.wall,
+    };
+    let (blob, leaf) = b.run(|groups, tx, now| groups.receipt(tx, &receipt, now)).unwrap();
+    assert_eq!(leaf, b.summary(&group).member(&a.key).unwrap().leaf);
+    let Opened::Receipt { from, ids, kind, time, .. } = a.open(&blob).unwrap() else { panic!() };
+    assert_eq!((from, ids, kind, time), (b.key, vec![id], ReceiptKind::Read, b.now.wall));
+    assert!(matches!(c.open(&blob), Err(OpenError::Invalid { .. })));
+    let nobody = ReceiptBody { author: Node::new(9).key, ..receipt };
+    assert!(matches!(
+        b.run(|groups, tx, now| groups.receipt(tx, &nobody, now)),
+        Err(GroupError::NotMemberThen(_))
+    ));
+}
+
+#[test]
+fn sealed_blobs_open_for_one_key() {
+    let (a, mut b, _) = pair();
+    let secrets = [0, 1].map(|_| SealSecret::generate(&mut b.entropy));
+    let blob = a.groups.seal(&secrets[1].public(), 3, b"welcome").unwrap();
+    assert_eq!(blob.len(), 256);
+    assert_eq!(b.groups.unseal(&secrets, &blob), Some((3, b"welcome".to_vec())));
+    assert_eq!(b.groups.unseal(&secrets[..1], &blob), None);
+    assert_eq!(b.groups.unseal(&secrets, &blob[..20]), None);
+    let mut bad = blob;
+    *bad.last_mut().unwrap() ^= 1;
+    assert_eq!(b.groups.unseal(&secrets, &bad), None);
+}
+
+#[test]
+fn the_largest_content_fits_and_one_more_byte_does_not() {
+    let (mut a, mut b, group) = pair();
+    let most = MAX_CONTENT - 1024;
+    let send = |node: &mut Node, bytes: &[u8]| {
+        node.run(|groups, tx, now| groups.encrypt(tx, &group, bytes, now))
+    };
+    let sealed = send(&mut a, &vec![1; most]).unwrap();
+    assert_eq!(sealed.blob.len(), sremp_common::limit::MAX_BLOB);
+    assert_eq!(b.read(&sealed.blob).len(), most);
+    assert!(matches!(send(&mut a, &vec![1; most + 1]), Err(GroupError::TooLong(_))));
+}

@@ -1,0 +1,276 @@
+//! Rival commits: whatever arrives in whatever order, all members end in one state.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Blobs on their way to one node, opened in the order of the list; what is early is tried again.
+fn deliver(node: &mut Node, mut mail: Vec<Vec<u8>>) -> Vec<GroupEvent> {
+    let mut events = Vec::new();
+    loop {
+        let before = mail.len();
+        mail.retain(|blob| match node.open(blob) {
+            Ok(Opened::Changed { events: new, .. }) => {
+                events.extend(new);
+                false
+            }
+            Ok(_) | Err(OpenError::Duplicate(_)) => false,
+            Err(OpenError::UnknownState | OpenError::Early(_)) => true,
+            Err(error) => panic!("{error:?}"),
+        });
+        if mail.is_empty() || mail.len() == before {
+            return events;
+        }
+    }
+}
+
+/// All orders of `0..count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let insert = |order: Vec<usize>| {
+        (0..count).map(move |place| {
+            let mut order = order.clone();
+            order.insert(place, count - 1);
+            order
+        })
+    };
+    orders(count - 1).into_iter().flat_map(insert).collect()
+}
+
+fn lost(events: &[GroupEvent]) -> Vec<LostWork> {
+    let of = |event: &GroupEvent| match event {
+        GroupEvent::Switched { lost } => lost.clone(),
+        _ => Vec::new(),
+    };
+    events.iter().flat_map(of).collect()
+}
+
+#[test]
+fn m06_every_order_of_rival_commits_ends_in_one_state() {
+    // Four commits of three authors: two rivals of one epoch, and two more on one of the branches.
+    // One watcher for each order, so that all orders are seen at once.
+    let orders = orders(4);
+    let mut nodes = nodes(3 + u64::try_from(orders.len()).unwrap());
+    let group = team(&mut nodes);
+    let rename = nodes[0].change(&group, Change::Rename("admin".into())).unwrap().commit;
+    let second = nodes[2].update(&group).commit;
+    let first = nodes[1].update(&group).commit;
+    deliver(&mut nodes[2], vec![first.clone()]);
+    let third = if nodes[2].key < nodes[1].key {
+        nodes[2].update(&group).commit
+    } else {
+        deliver(&mut nodes[1], vec![second.clone()]);
+        nodes[1].update(&group).commit
+    };
+    let commits = [rename, first, second, third];
+    for (node, order) in nodes[3..].iter_mut().zip(&orders) {
+        deliver(node, order.iter().map(|place| commits[*place].clone()).collect());
+    }
+    for node in &mut nodes[..3] {
+        deliver(node, commits.to_vec());
+    }
+    assert_agree(&mut nodes, &group);
+    // The admin's commit stands, although the other branch is deeper.
+    assert_eq!(nodes[5].summary(&group).name, "admin");
+    assert_eq!(nodes[5].epoch(&group), 2);
+}
+
+#[test]
+fn the_loser_of_two_admins_is_told_what_to_do_again() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let second = nodes[1].key;
+    let promote = nodes[0].change(&group, Change::Promote(second)).unwrap().commit;
+    for node in &mut nodes[1..] {
+        node.open(&promote).unwrap();
+    }
+    nodes[..2].sort_by_key(|node| node.key);
+    let [winner, loser, watcher] = &mut nodes[..] else { unreachable!() };
+    let won = winner.change(&group, Change::Rename("winner".into())).unwrap();
+    let gone = loser.change(&group, Change::Rename("loser".into())).unwrap();
+    let message = loser.seal(&group, "said on the losing branch");
+    assert!(loser.run(|groups, tx, _| groups.is_on_branch(tx, &group, &message.state)).unwrap());
+
+    assert_eq!(winner.events(&gone.commit), []);
+    let events = loser.events(&won.commit);
+    assert_eq!(lost(&events), [LostWork::Renamed("loser".into())]);
+    assert!(events.contains(&GroupEvent::Renamed("winner".into())));
+    assert!(!loser.run(|groups, tx, _| groups.is_on_branch(tx, &group, &message.state)).unwrap());
+
+    // A watcher that saw the losing commit first reads its messages, and is moved, too.
+    assert_eq!(watcher.events(&gone.commit), [GroupEvent::Renamed("loser".into())]);
+    assert_eq!(watcher.read(&message.blob), "said on the losing branch");
+    let events = watcher.events(&won.commit);
+    assert_eq!(lost(&events), []);
+    assert!(matches!(events[0], GroupEvent::Switched { .. }));
+
+    // Done again, it stands.
+    let again = loser.change(&group, Change::Rename("loser".into())).unwrap();
+    winner.events(&again.commit);
+    watcher.events(&again.commit);
+    assert_agree(&mut nodes, &group);
+    assert_eq!(nodes[0].summary(&group).name, "loser");
+}
+
+#[test]
+fn a_removal_beats_whatever_the_removed_commits() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let second = nodes[1].key;
+    let promote = nodes[0].change(&group, Change::Promote(second)).unwrap().commit;
+    for node in &mut nodes[1..] {
+        node.open(&promote).unwrap();
+    }
+    let [a, b, c] = &mut nodes[..] else { unreachable!() };
+    let removal = a.change(&group, Change::Remove(vec![b.key])).unwrap().commit;
+    let mut rivals: Vec<_> = (0..3).map(|_| b.update(&group).commit).collect();
+    deliver(c, rivals.clone());
+    assert_eq!(c.epoch(&group), 5);
+    let events = deliver(c, vec![removal.clone()]);
+    assert!(events.contains(&GroupEvent::Removed(b.key)), "{events:?}");
+    deliver(a, rivals.clone());
+    rivals.push(removal);
+    let events = deliver(b, rivals);
+    assert!(events.contains(&GroupEvent::MeRemoved), "{events:?}");
+    assert_eq!(lost(&events), [LostWork::Updated, LostWork::Updated, LostWork::Updated]);
+    assert!(!b.summary(&group).active);
+    let [a, _, c] = &mut nodes[..] else { unreachable!() };
+    assert_eq!(a.authenticator(&group), c.authenticator(&group));
+}
+
+#[test]
+fn who_was_invited_onto_a_losing_branch_is_invited_again() {
+    let mut nodes = nodes(4);
+    let group = team(&mut nodes[..3]);
+    let second = nodes[1].key;
+    let promote = nodes[0].change(&group, Change::Promote(second)).unwrap().commit;
+    for node in &mut nodes[1..3] {
+        node.open(&promote).unwrap();
+    }
+    nodes[..2].sort_by_key(|node| node.key);
+    let [winner, loser, _, invited] = &mut nodes[..] else { unreachable!() };
+    let won = winner.change(&group, Change::Rename("won".into())).unwrap().commit;
+    let package = loser.checked(invited);
+    let add = loser.change(&group, Change::Add(vec![package])).unwrap();
+    invited.join(&add.welcome.unwrap()).unwrap();
+    let alone = invited.send(&group, "hello?");
+    assert_eq!(loser.read(&alone), "hello?");
+
+    let events = loser.events(&won);
+    assert_eq!(lost(&events), [LostWork::Added(vec![invited.key])]);
+    let package = loser.checked(invited);
+    let again = loser.change(&group, Change::Add(vec![package])).unwrap();
+    winner.events(&add.commit);
+    winner.events(&again.commit);
+    let joined = invited.join(&again.welcome.unwrap()).unwrap();
+    assert!(joined.replaced);
+    let blob = invited.send(&group, "hello");
+    assert_eq!(winner.read(&blob), "hello");
+    let blob = winner.send(&group, "welcome");
+    assert_eq!(invited.read(&blob), "welcome");
+}
+
+#[test]
+fn a_welcome_does_not_replace_a_live_group() {
+    // Somebody who is no admin of the group makes another group of the same id.
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [_, b, c] = &mut nodes[..] else { unreachable!() };
+    let mut fake = Node::with_signer(b.secret.clone(), b.signer.clone(), b.entropy.fork());
+    let welcome = attacks::group_of_id(&mut fake, &group, c, 3);
+    let state = c.authenticator(&group);
+    assert!(matches!(
+        c.join(&welcome),
+        Err(GroupError::Welcome(WelcomeError::LiveGroup(id))) if id == group
+    ));
+    assert_eq!(c.authenticator(&group), state);
+}
+
+fn is_early(result: &Result<Opened, OpenError>) -> bool {
+    matches!(result, Err(OpenError::UnknownState | OpenError::Early(_)))
+}
+
+/// One act of a random story. A story is short enough for all its states to be kept.
+#[derive(Clone, Copy, Debug)]
+struct Act {
+    who: usize,
+    what: u8,
+    whom: usize,
+    /// How many blobs that wait for `who` are read before it acts.
+    reads: usize,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = (0..4_usize, 0..8_u8, 0..4_usize, 0..6_usize)
+        .prop_map(|(who, what, whom, reads)| Act { who, what, whom, reads });
+    prop::collection::vec(act, 1..=8)
+}
+
+/// What the act sends, if it is allowed where the actor stands.
+fn perform(node: &mut Node, group: &GroupId, what: u8, whom: IdentityKey) -> Option<Vec<u8>> {
+    let change = match what {
+        0..3 => Change::Update(node.leaf()),
+        3 => Change::Rename(format!("for {}", whom.short())),
+        4 => Change::Promote(whom),
+        5 => Change::Remove(vec![whom]),
+        6 => Change::CommitProposals,
+        _ => {
+            let leave = node.run(|groups, tx, now| groups.propose_leave(tx, group, now));
+            return leave.ok().map(|sealed| sealed.blob);
+        }
+    };
+    node.change(group, change).ok().map(|made| made.commit)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Four members act while knowing only part of what the others did. When everything has arrived,
+    /// in a different order for each, all who are members are in one state.
+    #[test]
+    fn m06_partitioned_members_converge(acts in acts(), seed in any::<u64>()) {
+        let mut entropy = Entropy::from_number(seed);
+        let mut nodes = nodes(4);
+        let group = team(&mut nodes);
+        let mut mail: Vec<Vec<Vec<u8>>> = vec![Vec::new(); 4];
+        // Everything ever sent: whoever is a member at the end may ask for it (heal ladder, first step).
+        let mut sent: Vec<Vec<u8>> = Vec::new();
+        for act in acts {
+            for _ in 0..act.reads.min(mail[act.who].len()) {
+                let place = usize::try_from(entropy.below(mail[act.who].len() as u64)).unwrap();
+                let blob = mail[act.who].remove(place);
+                if is_early(&nodes[act.who].open(&blob)) {
+                    mail[act.who].push(blob);
+                }
+            }
+            let whom = nodes[act.whom].key;
+            let Some(blob) = perform(&mut nodes[act.who], &group, act.what, whom) else { continue };
+            sent.push(blob.clone());
+            for (node, inbox) in mail.iter_mut().enumerate() {
+                if node != act.who {
+                    inbox.push(blob.clone());
+                }
+            }
+        }
+        for node in &mut nodes {
+            let mut all = sent.clone();
+            for place in (1..all.len()).rev() {
+                let other = usize::try_from(entropy.below(place as u64 + 1)).unwrap();
+                all.swap(place, other);
+            }
+            deliver(node, all);
+        }
+        let summaries: Vec<Summary> = nodes.iter_mut().map(|node| node.summary(&group)).collect();
+        let active: Vec<_> = summaries.iter().filter(|summary| summary.active).collect();
+        let agree = active.windows(2).all(|pair| {
+            pair[0].epoch_authenticator == pair[1].epoch_authenticator
+        });
+        prop_assert!(agree);
+        // They agree about who they are, too.
+        if let Some(first) = active.first() {
+            prop_assert_eq!(first.members.len(), active.len());
+        }
+    }
+}
