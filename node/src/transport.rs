@@ -8,9 +8,9 @@
 //! counted in [`Counters`] and closes the peer's session; it is never an error of ours.
 //!
 //! ```text
-//!   call ─→ Link (one per peer) ─→ Session (one Connection) ─→ Effect::Write
-//!              │ no session?                                       │
-//!              └─→ Dial: candidates, 250 ms apart ─→ Effect::Dial  └─→ the shell
+//! call --> Link, one for each target --> Session, one Connection --> Effect::Write
+//!            |
+//!            +-- no session? Dial: candidates 250 ms apart --> Effect::Dial
 //! ```
 
 mod address;
