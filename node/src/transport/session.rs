@@ -17,7 +17,7 @@ use super::link::LinkKey;
 use super::{ConnId, Effect};
 
 /// Bytes that the shell may hold unwritten for one connection. The rest stays in the connection,
-/// where small messages still overtake large ones, and where [`MAX_QUEUED_BYTES`] is judged.
+/// where small messages still overtake large ones, and where slow readers are noticed.
 pub const WRITE_WINDOW: usize = 256 * 1024;
 /// Bytes that may wait behind the window before a peer counts as one that does not read: a full
 /// window of pushes, a message each way, and room for answers.
