@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The simulator: whole networks of production cores under virtual time, replayed from a seed.
+//!
+//! A [`World`] holds nodes and relays (the cores that ship, with their real sessions, MLS and
+//! redb), a virtual clock, and a network that delays, breaks and partitions. Nothing in it reads a
+//! clock or the system's generator, but for HPKE inside the MLS provider: bytes of Welcomes differ
+//! from run to run, their order and what they do does not.
+//!
+//! What is *not* simulated: TLS to rendezvous servers, the local socket, the file system.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "the simulator is test code: a broken assumption shall stop the run"
+)]
+
+pub mod disk;
+pub mod host;
+pub mod model;
+pub mod net;
+pub mod script;
+pub mod world;
+
+pub use script::{Report, run_seed};
+pub use world::World;

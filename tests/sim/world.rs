@@ -1,0 +1,315 @@
+//! The world: machines, one virtual clock, one queue of what happens next.
+
+use std::collections::BTreeMap;
+
+use sremp_common::entropy::Entropy;
+use sremp_common::text::encode_relay_link;
+use sremp_common::time::{Instant, Now, Timestamp};
+use sremp_common::wire::{Endpoint, Host};
+use sremp_node::api::{ApiError, Command, Reply};
+
+use crate::host::{Happening, NodeHost, RelayHost, Want};
+use crate::net::{End, HostId, Net};
+
+/// Virtual time at which every world begins: the clocks of its machines may differ from it.
+const WALL_START: u64 = 1_700_000_000_000;
+const PORT: u16 = 7330;
+
+/// A machine of either kind.
+#[derive(Debug)]
+enum Machine {
+    Node(Box<NodeHost>),
+    Relay(Box<RelayHost>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    now: u64,
+    /// The world's own choices.
+    pub entropy: Entropy,
+    machines: Vec<Machine>,
+    /// How far each machine's wall clock is off, in milliseconds.
+    clock_error: Vec<i64>,
+    /// Connections between them.
+    pub net: Net,
+    queue: BTreeMap<(u64, u64), (HostId, Happening)>,
+    sequence: u64,
+    next_accepted: u64,
+    nodes: usize,
+    /// What happened, in virtual time, for whoever reads a failed run.
+    pub trace: Vec<String>,
+}
+
+impl World {
+    /// So many nodes and relays, all running, knowing nobody.
+    #[must_use]
+    pub fn new(seed: u64, nodes: usize, relays: usize) -> Self {
+        let mut world = Self {
+            now: 1,
+            entropy: Entropy::from_number(seed),
+            machines: Vec::new(),
+            clock_error: vec![0; nodes + relays],
+            net: Net::with_latency(1, 40),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            next_accepted: 2,
+            nodes,
+            trace: Vec::new(),
+        };
+        for host in 0..nodes + relays {
+            let entropy = world.entropy.fork();
+            let now = world.clock_of(host);
+            let machine = if host < nodes {
+                let name = format!("node{}", host + 1);
+                Machine::Node(Box::new(NodeHost::new(name, endpoint(host), entropy, now)))
+            } else {
+                Machine::Relay(Box::new(RelayHost::new(endpoint(host), entropy, now)))
+            };
+            world.machines.push(machine);
+        }
+        (0..nodes + relays).for_each(|host| world.start(host));
+        world
+    }
+
+    /// How many nodes there are; relays have the numbers after them.
+    #[must_use]
+    pub const fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Virtual milliseconds since the beginning.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, host: HostId) -> &NodeHost {
+        match &self.machines[host] {
+            Machine::Node(node) => node,
+            Machine::Relay(_) => panic!("machine {host} is a relay"),
+        }
+    }
+
+    /// The link of a relay.
+    #[must_use]
+    pub fn relay_link(&self, host: HostId) -> String {
+        match &self.machines[host] {
+            Machine::Relay(relay) => encode_relay_link(&relay.record()),
+            Machine::Node(_) => panic!("machine {host} is a node"),
+        }
+    }
+
+    /// Whether a machine runs.
+    #[must_use]
+    pub fn is_running(&self, host: HostId) -> bool {
+        match &self.machines[host] {
+            Machine::Node(node) => node.is_running(),
+            Machine::Relay(relay) => relay.is_running(),
+        }
+    }
+
+    /// Starts a machine from its disk.
+    pub fn start(&mut self, host: HostId) {
+        if self.is_running(host) {
+            return;
+        }
+        self.note(host, "starts");
+        let now = self.clock_of(host);
+        match &mut self.machines[host] {
+            Machine::Node(node) => {
+                let wants = node.start(now);
+                self.carry_out(host, wants);
+            }
+            Machine::Relay(relay) => relay.start(),
+        }
+    }
+
+    /// Kills a machine; half of the time in the middle of something.
+    pub fn crash(&mut self, host: HostId) {
+        self.note(host, "crashes");
+        let next = self.queue.iter().find(|(_, (to, _))| *to == host).map(|(key, _)| *key);
+        let interrupted = self.entropy.below(2) == 0;
+        let happening = next.filter(|_| interrupted).and_then(|key| self.queue.remove(&key));
+        let now = self.clock_of(host);
+        match (&mut self.machines[host], happening) {
+            (Machine::Node(node), Some((_, happening))) => node.crash_before_commit(happening, now),
+            (Machine::Node(node), None) => node.crash(),
+            (Machine::Relay(relay), _) => relay.crash(),
+        }
+        for end in self.net.close_all(host) {
+            self.later(end.host, Happening::Eof(end.conn));
+        }
+        self.queue.retain(|_, (to, _)| *to != host);
+    }
+
+    /// Breaks some connection: both sides see its end.
+    pub fn break_any_connection(&mut self) {
+        if let Some(end) = self.net.any(&mut self.entropy) {
+            self.trace_line(format!("a connection of machine {} breaks", end.host));
+            let other = self.net.close(end);
+            for end in [Some(end), other].into_iter().flatten() {
+                self.later(end.host, Happening::Eof(end.conn));
+            }
+        }
+    }
+
+    /// Heals all cuts.
+    pub fn heal(&mut self) {
+        self.trace_line("all cuts heal".to_owned());
+        for end in self.net.heal() {
+            self.later(end.host, Happening::Eof(end.conn));
+        }
+    }
+
+    /// Sets a machine's wall clock wrong.
+    pub fn set_clock_error(&mut self, host: HostId, milliseconds: i64) {
+        self.note(host, &format!("clock is off by {milliseconds} ms"));
+        self.clock_error[host] = milliseconds;
+    }
+
+    /// The owner of a node types something.
+    ///
+    /// # Errors
+    /// What the node answers.
+    pub fn command(&mut self, host: HostId, command: Command) -> Result<Reply, ApiError> {
+        let name = command.name();
+        let now = self.clock_of(host);
+        let Machine::Node(node) = &mut self.machines[host] else { panic!("not a node") };
+        let (wants, reply) = node.command(command, now);
+        if !matches!(name, "history" | "message show" | "status" | "group show") {
+            let outcome = reply.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
+            self.note(host, &format!("{name}: {outcome}"));
+        }
+        self.carry_out(host, wants);
+        reply
+    }
+
+    /// Lets virtual time pass, with everything that happens in it.
+    pub fn pass(&mut self, milliseconds: u64) {
+        let until = self.now + milliseconds;
+        while let Some(at) = self.next_moment().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.step();
+        }
+        self.now = until;
+    }
+
+    fn next_moment(&self) -> Option<u64> {
+        let queued = self.queue.keys().next().map(|(at, _)| *at);
+        let wakes = self.machines.iter().filter_map(wake_at).map(Instant::as_millis);
+        wakes.chain(queued).min()
+    }
+
+    fn step(&mut self) {
+        let due: Vec<HostId> = (0..self.machines.len())
+            .filter(|host| {
+                wake_at(&self.machines[*host]).is_some_and(|at| at.as_millis() <= self.now)
+            })
+            .collect();
+        for host in due {
+            self.happen(host, Happening::Timeout);
+        }
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (host, happening) = entry.remove();
+            self.happen(host, happening);
+        }
+    }
+
+    fn happen(&mut self, host: HostId, happening: Happening) {
+        let now = self.clock_of(host);
+        let wants = match &mut self.machines[host] {
+            Machine::Node(node) => node.handle(happening, now),
+            Machine::Relay(relay) => relay.handle(happening, now),
+        };
+        self.carry_out(host, wants);
+    }
+
+    fn carry_out(&mut self, host: HostId, wants: Vec<Want>) {
+        for want in wants {
+            match want {
+                Want::Dial(conn, to) => self.dial(End { host, conn }, &to),
+                Want::Write(conn, bytes) => {
+                    let from = End { host, conn };
+                    let length = bytes.len();
+                    if let Some((to, at)) = self.net.carry(from, self.now, &mut self.entropy) {
+                        self.at(at, to.host, Happening::Bytes(to.conn, bytes));
+                    }
+                    self.at(self.now, host, Happening::Written(conn, length));
+                }
+                Want::Close(conn) => {
+                    let from = End { host, conn };
+                    // The end follows the bytes that were written before it.
+                    let arrival = self.net.carry(from, self.now, &mut self.entropy);
+                    if let (Some(other), Some((_, at))) = (self.net.close(from), arrival) {
+                        self.at(at, other.host, Happening::Eof(other.conn));
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, from: End, to: &Endpoint) {
+        let target = (0..self.machines.len()).find(|host| endpoint(*host) == *to);
+        let Some(target) = target.filter(|target| !self.net.is_cut(from.host, *target)) else {
+            // A cut swallows the attempt; the dialler finds out by waiting.
+            return;
+        };
+        let delay = self.net.delay(&mut self.entropy);
+        if !self.is_running(target) {
+            self.at(self.now + delay, from.host, Happening::DialFailed(from.conn));
+            return;
+        }
+        let to = End { host: target, conn: self.next_accepted };
+        self.next_accepted += 2;
+        self.net.connect(from, to);
+        let caller = endpoint(from.host);
+        self.at(self.now + delay, target, Happening::Accepted(to.conn, caller));
+        self.at(self.now + 2 * delay, from.host, Happening::Connected(from.conn));
+    }
+
+    fn later(&mut self, host: HostId, happening: Happening) {
+        let at = self.now + self.net.delay(&mut self.entropy);
+        self.at(at, host, happening);
+    }
+
+    fn at(&mut self, at: u64, host: HostId, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), (host, happening));
+    }
+
+    fn clock_of(&self, host: HostId) -> Now {
+        let wall = WALL_START.saturating_add(self.now);
+        Now {
+            instant: Instant::from_millis(self.now),
+            wall: Timestamp::from_millis(wall.saturating_add_signed(self.clock_error[host])),
+        }
+    }
+
+    fn note(&mut self, host: HostId, what: &str) {
+        let name = match self.machines.get(host) {
+            Some(Machine::Node(node)) => node.name().to_owned(),
+            _ => format!("relay{}", host + 1 - self.nodes),
+        };
+        self.trace_line(format!("{name} {what}"));
+    }
+
+    fn trace_line(&mut self, line: String) {
+        self.trace.push(format!("{:>9} ms  {line}", self.now));
+    }
+}
+
+fn wake_at(machine: &Machine) -> Option<Instant> {
+    match machine {
+        Machine::Node(node) => node.wake_at(),
+        Machine::Relay(relay) => relay.wake_at(),
+    }
+}
+
+/// Where a machine listens.
+fn endpoint(host: HostId) -> Endpoint {
+    let last = u8::try_from(host + 1).unwrap();
+    Endpoint { host: Host::Address([10, 9, 0, last].into()), port: PORT }
+}
