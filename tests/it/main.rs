@@ -11,3 +11,4 @@
 
 mod decoders;
 mod layers;
+mod rendezvous_tls;

@@ -1,5 +1,6 @@
 //! What the registry must refuse, what it must remember, and that it does what a simple model
 //! does, over both kinds of rows.
+#![expect(clippy::wildcard_enum_match_arm, reason = "any other answer fails the test")]
 
 mod model;
 
