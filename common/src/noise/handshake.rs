@@ -234,6 +234,13 @@ impl Answered {
         };
         Ok(Authenticated { session: Session::new(*self.0.noise)?, caller })
     }
+
+    /// The static key that message 3 comes with.
+    #[cfg(test)]
+    pub(super) fn read_static(&mut self, message: &[u8]) -> NoiseKey {
+        self.0.read(message).unwrap();
+        self.0.remote_static().unwrap()
+    }
 }
 
 impl Side {
