@@ -12,6 +12,7 @@
 mod commands;
 mod contacts;
 mod events;
+mod friends;
 mod groups;
 mod housekeeping;
 mod identity;
@@ -161,6 +162,7 @@ pub struct Node {
     fetches: BTreeMap<IdentityKey, Fetch>,
     mailboxes: BTreeMap<IdentityKey, Mailbox>,
     servers: Vec<Server>,
+    keeper: Option<friends::Keeper>,
     searches: BTreeMap<u64, PeerSearch>,
     suggested: BTreeSet<Endpoint>,
     listed: bool,
@@ -214,6 +216,7 @@ impl Node {
             fetches: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
             servers: Vec::new(),
+            keeper: None,
             searches: BTreeMap::new(),
             suggested: BTreeSet::new(),
             listed: false,
@@ -231,6 +234,7 @@ impl Node {
             entropy,
         };
         node.load_settings(tx, now)?;
+        node.load_keeper(tx)?;
         node.load_mailboxes(tx, now)?;
         node.load_servers(tx)?;
         node.load_lanes(tx)?;
@@ -250,6 +254,7 @@ impl Node {
             Input::Timeout => {
                 self.transport.handle_timeout(now);
                 self.attempt(tx, |node, tx| node.handle_timers(tx, now))?;
+                self.move_keeper(tx, now)?;
             }
         }
         self.drain_transport(tx, now)
@@ -299,6 +304,7 @@ impl Node {
             .chain(servers)
             .chain(searches)
             .chain(self.transport.poll_timeout())
+            .chain(self.keeper_wakes())
             .chain([self.housekeeping_at])
             .min()
     }
@@ -379,14 +385,17 @@ impl Node {
         now: Now,
     ) -> Result<(), StoreError> {
         match event {
-            transport::Event::SessionUp { peer: Some(peer), relay, .. } => {
+            transport::Event::SessionUp { session, peer, relay, from, .. } => {
+                let caller = peer.as_ref().map(|peer| peer.key());
+                self.keeper_opened(tx, session, caller, from.map(Endpoint::from), now)?;
+                let Some(peer) = peer else { return Ok(()) };
                 self.attempt(tx, |node, tx| node.session_up(tx, &peer, relay, now))
             }
-            transport::Event::SessionDown { peer: Some(peer), .. } => {
+            transport::Event::SessionDown { session, peer } => {
+                self.keeper_closed(tx, session, now)?;
+                let Some(peer) = peer else { return Ok(()) };
                 self.attempt(tx, |node, tx| node.session_down(tx, &peer, now))
             }
-            transport::Event::SessionUp { peer: None, .. }
-            | transport::Event::SessionDown { peer: None, .. } => Ok(()),
             transport::Event::Incoming { session, caller, request_id, message } => {
                 self.incoming(tx, session, caller.as_deref(), request_id, message, now)
             }

@@ -56,6 +56,9 @@ pub enum StoreError {
     /// A value cannot be encoded: a defect of ours.
     #[error("a value for table {0:?} cannot be encoded")]
     Encode(Table),
+    /// The mailboxes kept for friends failed.
+    #[error("the mailboxes kept for friends failed")]
+    Mailboxes(#[source] Box<sremp_relay::store::StoreError>),
     /// The database failed: disk full, damaged, or gone.
     #[error("the database failed")]
     Database(#[source] Box<redb::Error>),

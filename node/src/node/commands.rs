@@ -158,7 +158,7 @@ impl Node {
         allowed: bool,
         now: Now,
     ) -> Result<Reply, NodeError> {
-        self.contact_edit(
+        let reply = self.contact_edit(
             tx,
             who,
             |_, contact| {
@@ -166,7 +166,9 @@ impl Node {
                 Ok(())
             },
             now,
-        )
+        )?;
+        self.load_keeper(tx)?;
+        Ok(reply)
     }
 }
 

@@ -81,7 +81,6 @@ impl Node {
         let key = peer.key();
         if relay && self.mailboxes.contains_key(&key) {
             self.open_mailbox(key, now);
-            return Ok(());
         }
         self.learn_identity(tx, peer, now)?;
         if let Some(mut contact) = Contacts::find(tx, &key)? {
@@ -115,7 +114,6 @@ impl Node {
             if was_open {
                 self.tell_connection(tx, peer, ConnectionKind::Relay, false, now)?;
             }
-            return Ok(());
         }
         if Contacts::find(tx, peer)?.is_some() {
             self.tell_connection(tx, peer, ConnectionKind::Peer, false, now)?;

@@ -43,6 +43,10 @@ impl Node {
         message: Message,
         now: Now,
     ) -> Result<(), StoreError> {
+        let caller_key = caller.map(VerifiedIdentity::key);
+        if self.is_for_keeper(caller_key.as_ref(), &message) {
+            return self.keeper_request(tx, session, request_id, message, now);
+        }
         let answer = match message {
             Message::StoreMessage(store) => Some(self.store_message(tx, caller, &store, now)?),
             Message::TakeKeyPackage(take) => Some(self.take_key_package(tx, caller, &take, now)?),

@@ -87,6 +87,10 @@ impl Node {
     pub(super) fn keep_mailbox(&mut self, record: &RelayRecord, now: Now) {
         self.mailboxes.insert(record.identity_key, Mailbox::default());
         self.transport.keep_relay(record, Origin::User, now);
+        // A friend's node may be connected already: then no new session comes up.
+        if self.transport.has_session(&record.identity_key) {
+            self.open_mailbox(record.identity_key, now);
+        }
     }
 
     /// A session with a relay of ours is open: the mailbox is opened anew.
