@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use sremp_common::io::control::ControlError;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::dev_cert::Written;
 use super::log_format;
 use crate::config::{Config, ConfigError, LogFormat, LogLevel, LogSection};
-use crate::io::dev_cert::Written;
 
 /// Text or JSON.
 #[derive(Clone, Copy, Debug)]

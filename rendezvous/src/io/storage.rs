@@ -1,6 +1,9 @@
 //! The store's thread: takes all requests that wait, carries them out in one transaction, and
 //! lets the answers go when it is on disk. A batch closes as soon as the one before is done.
 
+#[cfg(test)]
+mod tests;
+
 use std::thread::JoinHandle;
 
 use sremp_common::io::Clock;

@@ -1,12 +1,14 @@
 //! The tables in one redb file. A batch is one write transaction; it is on disk when
 //! [`Store::batch`] returns, or nothing of it is.
 
+use std::fs::OpenOptions;
 use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, StorageBackend, TableDefinition, WriteTransaction,
+    ReadableTableMetadata as _, StorageBackend, StorageError, TableDefinition, WriteTransaction,
 };
 
 use super::{Row, Rows, StoreError, Table};
@@ -16,6 +18,9 @@ const SCHEMA: u64 = 1;
 
 /// Key of the layout's number in [`Table::Meta`].
 const SCHEMA_KEY: &[u8] = b"schema";
+
+/// Who may read the file: its owner. Addresses of people are in it.
+const FILE_MODE: u32 = 0o600;
 
 /// How the file is used.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +44,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`], naming the cause.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(options.cache_bytes).create(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(path)
+            .map_err(StorageError::Io)
+            .map_err(failed)?;
+        let database = Database::builder().set_cache_size(options.cache_bytes).create_file(file);
         Self::prepared(database.map_err(cannot_open)?)
     }
 

@@ -1,6 +1,7 @@
 //! Both stores give the same answers, and a file keeps what was committed.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 
 use proptest::prelude::*;
 
@@ -86,6 +87,8 @@ fn a_file_keeps_what_was_committed_and_has_one_user() {
     let store = Store::open(&path, OPTIONS).unwrap();
     store.batch(|rows| rows.put(Table::Entries, b"a", b"1")).unwrap();
     assert!(matches!(Store::open(&path, OPTIONS), Err(StoreError::AlreadyOpen)));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     drop(store);
     let store = Store::open(&path, OPTIONS).unwrap();
     assert_eq!(store.batch(|rows| rows.get(Table::Entries, b"a")).unwrap(), Some(b"1".to_vec()));
