@@ -127,9 +127,9 @@ def _up(options: argparse.Namespace) -> int:
 def _exec(options: argparse.Namespace) -> int:
     network = Network.open(_directory(options))
     program = network[options.program]
-    command = programs.client_command(program, network.binaries, options.arguments)
+    command = programs.command(program, network.binaries, *options.arguments)
     sys.stdout.flush()
-    os.execve(command[0], command, programs.environment())
+    os.execve(command[0], command, programs.environment(program))
 
 
 def _stop(options: argparse.Namespace) -> int:

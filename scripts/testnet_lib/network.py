@@ -130,9 +130,9 @@ class Network:
         log = Path(program.log)
         since = log.stat().st_size if log.exists() else 0
         program.pid = process.start(
-            programs.run_command(program, self.binaries),
+            programs.command(program, self.binaries, "--json", "run"),
             self._mark(program),
-            programs.environment(),
+            programs.environment(program),
             log,
         )
         self.save()

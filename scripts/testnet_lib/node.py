@@ -30,7 +30,7 @@ class Node:
 
     def ask(self, *arguments: str, allowed: tuple[int, ...] = (DONE,)) -> tuple[int, object]:
         """Runs `sremp --json ARGUMENTS`; gives its exit code and what it printed, parsed."""
-        command = programs.client_command(self._program, self._binaries, ["--json", *arguments])
+        command = programs.command(self._program, self._binaries, "--json", *arguments)
         try:
             done = subprocess.run(
                 command,
@@ -38,7 +38,7 @@ class Node:
                 text=True,
                 check=False,
                 stdin=subprocess.DEVNULL,
-                env=programs.environment(),
+                env=programs.environment(self._program),
                 timeout=ANSWER_WITHIN_S,
             )
         except subprocess.TimeoutExpired:

@@ -80,10 +80,14 @@ def alive(pid: int | None, mark: str) -> bool:
     if pid is None:
         return False
     child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
-        return False
-    return _mark_of(pid) == mark
+    if child is None:
+        return _mark_of(pid) == mark
+    # A child's number is not given away before we reap it. Its environment is of no use here: for
+    # a moment after its start it is not there yet.
+    if child.poll() is None:
+        return True
+    del _children[pid]
+    return False
 
 
 def end(pid: int | None, mark: str, with_signal: signal.Signals) -> bool:

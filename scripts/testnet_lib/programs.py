@@ -47,11 +47,11 @@ class Binaries:
         if given:
             directory = Path(given).resolve()
         else:
-            command = ["cargo", "build", "--release", "--locked", "--quiet"]
+            line = ["cargo", "build", "--release", "--locked", "--quiet"]
             for package in PACKAGES:
-                command += ["--package", package]
+                line += ["--package", package]
             try:
-                built = subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
+                built = subprocess.run(line, cwd=REPOSITORY, check=False).returncode == 0
             except FileNotFoundError:
                 raise TestnetError("cargo is not installed, and SREMP_BIN_DIR is not set") from None
             if not built:
@@ -72,11 +72,27 @@ def _target_directory() -> Path:
     return (REPOSITORY / given).resolve() if given else REPOSITORY / "target"
 
 
-def environment() -> dict[str, str]:
-    """The environment of every program: settings of the person's own node stay out of it."""
+def environment(program: Program) -> dict[str, str]:
+    """The environment of a program, and of commands to it: how it is configured here. Settings
+    of the person's own programs stay out of it."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SREMP_")}
-    # The whole network lives on loopback, which nodes do not dial on a stranger's word.
-    return {**inherited, "SREMP__NODE__ALLOW_PRIVATE_ADDRESSES": "true"}
+    data, tls = Path(program.home) / "data", Path(program.home) / "tls"
+    settings = {
+        # The whole network lives on loopback, which nodes do not dial on a stranger's word.
+        "node": {"SREMP__NODE__ALLOW_PRIVATE_ADDRESSES": "true"},
+        "relay": {
+            "SREMP_RELAY__SERVER__DATA": str(data),
+            "SREMP_RELAY__SERVER__LISTEN": program.address,
+            "SREMP_RELAY__SERVER__ADVERTISE": json.dumps([program.address]),
+        },
+        "rendezvous": {
+            "SREMP_RENDEZVOUS__SERVER__DATA": str(data),
+            "SREMP_RENDEZVOUS__SERVER__LISTEN": program.address,
+            "SREMP_RENDEZVOUS__TLS__CERT": str(tls / "cert.pem"),
+            "SREMP_RENDEZVOUS__TLS__KEY": str(tls / "key.pem"),
+        },
+    }
+    return {**inherited, **settings[program.kind]}
 
 
 def authority(rendezvous: Program) -> str:
@@ -92,47 +108,34 @@ def prepare(
     if program.kind == "rendezvous":
         tls = home / "tls"
         tls.mkdir(parents=True, mode=0o700)
-        _run([binaries.path("rendezvous"), "dev-cert", str(tls), "127.0.0.1", "localhost"])
+        _run(program, command(program, binaries, "dev-cert", str(tls), "127.0.0.1", "localhost"))
     elif program.kind == "node":
-        command = [binaries.path("node"), "--home", program.home, "--json", "init"]
-        command += ["--name", program.name]
-        command += ["--listen", program.address, "--advertise", program.address]
+        init = ["--json", "init", "--name", program.name]
+        init += ["--listen", program.address, "--advertise", program.address]
         for server in rendezvous:
-            command += ["--rendezvous", f"{server.address},ca={authority(server)}"]
+            init += ["--rendezvous", f"{server.address},ca={authority(server)}"]
         for relay in relays:
-            command += ["--relay", relay.link or ""]
-        made = json.loads(_run(command))
+            init += ["--relay", relay.link or ""]
+        made = json.loads(_run(program, command(program, binaries, *init)))
         program.id, program.link = made["id"], made["link"]
 
 
-def run_command(program: Program, binaries: Binaries) -> list[str]:
-    """The command line that runs the program in the foreground and prints a ready line."""
-    home = Path(program.home)
-    binary = binaries.path(program.kind)
-    if program.kind == "node":
-        return [binary, "--home", program.home, "--json", "run"]
-    command = [binary, "run", "--json", "--data", str(home / "data"), "--listen", program.address]
-    if program.kind == "relay":
-        return [*command, "--advertise", program.address]
-    tls = home / "tls"
-    return [*command, "--cert", str(tls / "cert.pem"), "--key", str(tls / "key.pem")]
-
-
-def client_command(program: Program, binaries: Binaries, arguments: list[str]) -> list[str]:
-    """The program's own binary with its home, for whatever a person wants of it."""
+def command(program: Program, binaries: Binaries, *arguments: str) -> list[str]:
+    """The program's own binary with its home, to run it or to ask something of it. Belongs
+    together with its environment."""
     binary = binaries.path(program.kind)
     if program.kind == "node":
         return [binary, "--home", program.home, *arguments]
     return [binary, *arguments]
 
 
-def _run(command: list[str]) -> str:
+def _run(program: Program, line: list[str]) -> str:
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment(), timeout=30
+        line, capture_output=True, text=True, check=False, env=environment(program), timeout=30
     )
     if done.returncode != 0:
         said = done.stderr.strip() or done.stdout.strip() or "nothing"
         raise TestnetError(
-            f"`{' '.join(command[:5])} ...` ended with exit code {done.returncode} and said: {said}"
+            f"`{' '.join(line[:5])} ...` ended with exit code {done.returncode} and said: {said}"
         )
     return done.stdout
