@@ -102,3 +102,6 @@ pub(super) fn path(states: &[Branch<'_>], from: StateId) -> Vec<StateId> {
     }
     path
 }
+
+#[cfg(test)]
+mod tests;

@@ -309,3 +309,6 @@ pub(super) fn may_leave(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

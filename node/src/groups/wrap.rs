@@ -90,3 +90,53 @@ impl<'a> Blob<'a> {
         Some(Self { nonce, tag, sealed })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::groups::padding::{MAX_CONTENT, OVERHEAD, pad, unpad};
+
+    #[test]
+    fn wraps_and_tells_its_own_from_others() {
+        let [ours, theirs] = [b"one", b"two"].map(|secret| WrapKeys::derive(secret));
+        let bytes = ours.wrap([7; NONCE], 9, b"text").unwrap();
+        let blob = Blob::parse(&bytes).unwrap();
+        assert!(ours.matches(&blob));
+        assert!(!theirs.matches(&blob));
+        assert_eq!(ours.unwrap(&blob), Some((9, b"text".to_vec())));
+        assert_eq!(theirs.unwrap(&blob), None);
+        assert!(Blob::parse(&bytes[..NONCE + TAG - 1]).is_none());
+        assert_eq!(format!("{ours:?}"), "WrapKeys([redacted])");
+    }
+
+    #[test]
+    fn sizes_are_few() {
+        let keys = WrapKeys::derive(b"x");
+        for (length, size) in [(0, 256), (203, 256), (204, 512), (459, 512), (460, 1024)] {
+            assert_eq!(keys.wrap([0; NONCE], 1, &vec![5; length]).unwrap().len(), size, "{length}");
+        }
+        let most = vec![5; MAX_CONTENT];
+        let blob = keys.wrap([0; NONCE], 1, &most).unwrap();
+        assert_eq!(blob.len(), sremp_common::limit::MAX_BLOB);
+        assert_eq!(keys.unwrap(&Blob::parse(&blob).unwrap()).unwrap().1, most);
+        assert!(keys.wrap([0; NONCE], 1, &vec![5; MAX_CONTENT + 1]).is_none());
+    }
+
+    #[test]
+    fn padding_has_one_form() {
+        let good = pad(1, b"abc").unwrap();
+        assert_eq!(good.len() + OVERHEAD, 256);
+        assert_eq!(unpad(&good), Some((1, b"abc".to_vec())));
+        let change = |place: usize, byte: u8| {
+            let mut bad = good.clone();
+            bad[place] = byte;
+            unpad(&bad)
+        };
+        assert_eq!(change(100, 1), None);
+        assert_eq!(change(1, 255), None);
+        assert_eq!(change(4, 255), None);
+        assert_eq!(unpad(&good[..good.len() - 1]), None);
+        assert_eq!(unpad(&[good.as_slice(), &[0; 256]].concat()), None);
+        assert_eq!(unpad(&[1, 2]), None);
+    }
+}
