@@ -4,6 +4,8 @@
 //! This file is compiled twice: here, and in the workspace's tests, which run the same functions
 //! over the golden vectors and many perturbations of them on a stable toolchain.
 
+mod programs;
+
 use std::sync::{Arc, LazyLock};
 
 use sremp_common::chunk::Incoming;
@@ -23,6 +25,11 @@ use sremp_common::text::{
 use sremp_common::time::{Instant, Timestamp};
 use sremp_common::wire::{Endpoint, Message, decode, encode};
 
+pub use programs::{
+    config, connection, content, group_blob, key_package, leaf_certificate, leaf_info,
+    rendezvous_session, sealed_blob, welcome,
+};
+
 /// A decoder under test.
 pub type Body = fn(&[u8]);
 
@@ -38,6 +45,16 @@ pub const BODIES: &[(&str, Body)] = &[
     ("text_form", text_form),
     ("username", username),
     ("endpoint", endpoint),
+    ("connection", connection),
+    ("rendezvous_session", rendezvous_session),
+    ("config", config),
+    ("content", content),
+    ("leaf_certificate", leaf_certificate),
+    ("leaf_info", leaf_info),
+    ("sealed_blob", sealed_blob),
+    ("group_blob", group_blob),
+    ("welcome", welcome),
+    ("key_package", key_package),
 ];
 
 /// The first bytes of a connection.
@@ -108,15 +125,14 @@ pub fn chunk(mut data: &[u8]) {
 /// Both sides of a handshake, each with bytes in place of the other side's message.
 pub fn handshake(data: &[u8]) {
     let mut entropy = Entropy::from_number(7);
-    if let Ok(called) = Called::start(Arc::clone(&LOCAL), &VERSION_HEADER, &mut entropy)
+    if let Ok(called) = Called::start(local(), &VERSION_HEADER, &mut entropy)
         && let Ok((answered, _)) = called.answer(data)
     {
         assert!(answered.finish(data).is_err(), "nobody has proved anything");
     }
-    let (calling, first) =
-        Calling::start(Arc::clone(&LOCAL), None, false, &mut entropy).expect("a message 1");
+    let (calling, first) = Calling::start(local(), None, false, &mut entropy).expect("a message 1");
     assert!(calling.finish(&VERSION_HEADER, data).is_err(), "nobody has proved anything");
-    if let Ok(called) = Called::start(Arc::clone(&LOCAL), &VERSION_HEADER, &mut entropy)
+    if let Ok(called) = Called::start(local(), &VERSION_HEADER, &mut entropy)
         && let Ok((answered, _)) = called.answer(&first)
     {
         assert!(answered.finish(data).is_err(), "nobody has proved anything");
@@ -183,19 +199,22 @@ pub fn endpoint(data: &[u8]) {
 }
 
 /// Somebody who is spoken to.
-static LOCAL: LazyLock<Arc<Local>> = LazyLock::new(|| {
-    let mut entropy = Entropy::from_number(1);
-    let identity_secret = IdentitySecret::generate(&mut entropy);
-    let noise_secret = NoiseSecret::generate(&mut entropy);
-    let data = IdentityData {
-        username: Username::new("fuzz").expect("a legal name"),
-        identity_key: identity_secret.public(),
-        noise_key: noise_secret.public(),
-        flags: Flags::default(),
-        extensions: None,
-        version: 1,
-        created: Timestamp::from_millis(1_700_000_000_000),
-    };
-    let identity = data.sign(&identity_secret).expect("a legal identity");
-    Arc::new(Local { identity, identity_secret, noise_secret })
-});
+fn local() -> Arc<Local> {
+    static LOCAL: LazyLock<Arc<Local>> = LazyLock::new(|| {
+        let mut entropy = Entropy::from_number(1);
+        let identity_secret = IdentitySecret::generate(&mut entropy);
+        let noise_secret = NoiseSecret::generate(&mut entropy);
+        let data = IdentityData {
+            username: Username::new("fuzz").expect("a legal name"),
+            identity_key: identity_secret.public(),
+            noise_key: noise_secret.public(),
+            flags: Flags::default(),
+            extensions: None,
+            version: 1,
+            created: Timestamp::from_millis(1_700_000_000_000),
+        };
+        let identity = data.sign(&identity_secret).expect("a legal identity");
+        Arc::new(Local { identity, identity_secret, noise_secret })
+    });
+    Arc::clone(&LOCAL)
+}

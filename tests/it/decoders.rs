@@ -34,6 +34,8 @@ macro_rules! decoders {
 
 decoders! {
     version_header frame long_frame chunk handshake message identity text_form username endpoint
+    connection rendezvous_session config content leaf_certificate leaf_info sealed_blob group_blob
+    welcome key_package
 }
 
 #[test]
