@@ -84,6 +84,7 @@ fn check(name: &str) -> Result<(), NameError> {
 
 /// Neither control (Cc), format (Cf, but the joiner inside emoji), private use (Co), unassigned
 /// (Cn), line or paragraph separator (Zl, Zp), nor any space but the plain one.
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there is can be seen")]
 fn is_allowed(c: char) -> bool {
     const ZERO_WIDTH_JOINER: char = '\u{200D}';
     match c.general_category() {

@@ -98,11 +98,13 @@ pub fn remove(directory: &Path) {
 pub fn ask(directory: &Path) -> Result<String, ControlError> {
     let io_error = |source| ControlError::Io { path: directory.to_owned(), source };
     let connected = ShortPath::of(directory).and_then(|short| UnixStream::connect(short.socket()));
-    let stream = connected.map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
+    let stream = connected.map_err(|error| {
+        use ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+        if matches!(error.kind(), NotFound | ConnectionRefused | NotADirectory) {
             ControlError::NotRunning(directory.to_owned())
+        } else {
+            io_error(error)
         }
-        _ => io_error(error),
     })?;
     stream.set_read_timeout(Some(TIMEOUT)).map_err(io_error)?;
     let mut answer = String::new();
