@@ -12,3 +12,5 @@
 mod decoders;
 mod layers;
 mod rendezvous_tls;
+mod vectors;
+mod stories;

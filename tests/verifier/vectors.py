@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import end_to_end
 import handshake
 import sealed
 from crypto import (
@@ -97,6 +98,7 @@ def check_registration(item):
 
 CHECKS = {
     "chunks.json": handshake.check_chunks,
+    "end_to_end.json": end_to_end.check,
     "handshakes.json": handshake.check_handshake,
     "hashes.json": check_hash,
     "identities.json": check_identity,

@@ -65,7 +65,8 @@ fn add_cut(file: &mut File, lengths: &[usize]) {
         let id = u64::from_le_bytes(*id);
         // A message that begins is recognised by its first bytes: no two begin alike.
         let number = *of_id.entry(id).or_insert_with(|| usize::from(*payload.first().unwrap()));
-        let fields: Vec<u16> = rest.as_chunks::<2>().0.iter().map(|two| u16::from_le_bytes(*two)).collect();
+        let fields: Vec<u16> =
+            rest.as_chunks::<2>().0.iter().map(|two| u16::from_le_bytes(*two)).collect();
         let offset = consumed.get_mut(number).unwrap();
         pieces.push(Piece {
             message_id: id,
@@ -130,7 +131,8 @@ fn reassemble(lengths: &[usize], pieces: &[Piece]) -> Option<Vec<(usize, Vec<u8>
     let mut completed = Vec::new();
     for piece in pieces {
         let chunk = piece.bytes(lengths);
-        let whole = incoming.handle_chunk(&chunk, MAX_MESSAGE_STRANGER, Instant::from_millis(0)).ok()?;
+        let whole =
+            incoming.handle_chunk(&chunk, MAX_MESSAGE_STRANGER, Instant::from_millis(0)).ok()?;
         completed.extend(whole.map(|whole| (piece.message, whole)));
     }
     Some(completed)
@@ -167,23 +169,51 @@ fn add_broken(file: &mut File) {
     let only = Piece { message: 6, ..Piece::only(10) };
     let part = Piece::part;
     refuse("chunk without payload", "no chunk is empty", &[Piece::only(0)]);
-    refuse("size too small", "chunk_size is the length of the payload", &[Piece { size: 9, ..only }]);
-    refuse("size too large", "chunk_size is the length of the payload", &[Piece { size: 11, ..only }]);
+    refuse(
+        "size too small",
+        "chunk_size is the length of the payload",
+        &[Piece { size: 9, ..only }],
+    );
+    refuse(
+        "size too large",
+        "chunk_size is the length of the payload",
+        &[Piece { size: 11, ..only }],
+    );
     refuse("total zero", "a message has at least one chunk", &[Piece { total: 0, ..only }]);
-    refuse("index beyond the total", "chunk_index is below total_chunks", &[Piece { index: 1, ..only }]);
+    refuse(
+        "index beyond the total",
+        "chunk_index is below total_chunks",
+        &[Piece { index: 1, ..only }],
+    );
     refuse("overfull chunk", "at most 16,384 bytes in a chunk", &[Piece::only(FULL + 1)]);
-    refuse("first chunk not full", "only the last chunk may be shorter", &[part(0, 0, 2, FULL - 1)]);
+    refuse(
+        "first chunk not full",
+        "only the last chunk may be shorter",
+        &[part(0, 0, 2, FULL - 1)],
+    );
     refuse("first id not zero", "message ids begin with 0", &[Piece { message_id: 1, ..only }]);
     refuse("id skipped", "message ids follow each other", &[only, Piece { message_id: 2, ..only }]);
     refuse("id repeated", "the message is whole already", &[only, only]);
     refuse("begins in the middle", "chunks come in order", &[part(0, 1, 4, FULL)]);
     refuse("chunk left out", "chunks come in order", &[part(0, 0, 4, FULL), part(0, 2, 4, FULL)]);
     refuse("chunk repeated", "chunks come in order", &[part(0, 0, 4, FULL), part(0, 0, 4, FULL)]);
-    refuse("total changed", "one total for all chunks", &[part(0, 0, 4, FULL), part(0, 1, 3, FULL)]);
+    refuse(
+        "total changed",
+        "one total for all chunks",
+        &[part(0, 0, 4, FULL), part(0, 1, 3, FULL)],
+    );
     let five: Vec<Piece> = (0..5).map(|number| part(number, 0, 2, FULL)).collect();
     refuse("five incomplete messages", "at most four", &five);
-    refuse("message too long", "the announced total alone is beyond the bound", &[Piece { message_id: 0, ..part(5, 0, 7, FULL) }]);
-    refuse("65,535 chunks announced", "the announced total alone is beyond the bound", &[part(0, 0, u16::MAX, FULL)]);
+    refuse(
+        "message too long",
+        "the announced total alone is beyond the bound",
+        &[Piece { message_id: 0, ..part(5, 0, 7, FULL) }],
+    );
+    refuse(
+        "65,535 chunks announced",
+        "the announced total alone is beyond the bound",
+        &[part(0, 0, u16::MAX, FULL)],
+    );
 }
 
 fn frames_of(stream: &[u8]) -> Result<Vec<Vec<u8>>, ()> {
@@ -195,7 +225,9 @@ fn frames_of(stream: &[u8]) -> Result<Vec<Vec<u8>>, ()> {
 }
 
 fn add_frames(file: &mut File) {
-    for (name, stream) in [("no frame", ""), ("one frame", "0300aabbcc"), ("two frames", "0100aa0200bbcc")] {
+    for (name, stream) in
+        [("no frame", ""), ("one frame", "0300aabbcc"), ("two frames", "0100aa0200bbcc")]
+    {
         let frames = frames_of(&unhex(stream).unwrap()).unwrap();
         let frames: Vec<String> = frames.iter().map(|frame| hex(frame)).collect();
         file.valid(name, json!({ "kind": "frames", "stream": stream, "frames": frames }));

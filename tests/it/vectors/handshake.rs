@@ -14,7 +14,9 @@ use sremp_common::frame::append_frame;
 use sremp_common::id::{IdentityKey, hex};
 use sremp_common::key::NoiseSecret;
 use sremp_common::label::VERSION_HEADER;
-use sremp_common::noise::{Answered, Authenticated, Called, Calling, HandshakeError, Local, Session};
+use sremp_common::noise::{
+    Answered, Authenticated, Called, Calling, HandshakeError, Local, Session,
+};
 use sremp_common::wire::{Message, Ping, Pong, encode};
 
 use super::cast::{Actor, alice, bob, relay};
@@ -60,7 +62,8 @@ impl Scene {
         // then draws its ephemeral key from a generator of its own.
         let mut entropy = self.initiator_entropy.clone();
         let throw_away = NoiseSecret::generate(&mut entropy);
-        let initiator_static = if self.anonymous { &throw_away } else { &self.initiator.noise_secret };
+        let initiator_static =
+            if self.anonymous { &throw_away } else { &self.initiator.noise_secret };
         Keys {
             initiator_static: *initiator_static.to_bytes(),
             initiator_ephemeral: entropy.fork().array(),
@@ -74,7 +77,11 @@ impl Scene {
         Calling::start(local(&self.initiator), expect, self.anonymous, &mut entropy).unwrap()
     }
 
-    fn answer(&self, header: &[u8; 7], message_1: &[u8]) -> Result<(Answered, Vec<u8>), HandshakeError> {
+    fn answer(
+        &self,
+        header: &[u8; 7],
+        message_1: &[u8],
+    ) -> Result<(Answered, Vec<u8>), HandshakeError> {
         let mut entropy = self.responder_entropy.clone();
         Called::start(local(&self.responder), header, &mut entropy)?.answer(message_1)
     }
@@ -116,8 +123,10 @@ fn add_complete(file: &mut File, name: &str, scene: &Scene) {
     let transcript = Transcript::of(&scene.keys(), &[message_1, message_2, message_3]);
     let mut item = scene.describe();
     let [hash_1, hash_2, hash_3] = transcript.hashes.each_ref().map(|hash| hex(hash));
-    let [message_1, message_2, message_3] = transcript.messages.each_ref().map(|message| hex(message));
-    let [payload_1, payload_2, payload_3] = transcript.payloads.each_ref().map(|payload| hex(payload));
+    let [message_1, message_2, message_3] =
+        transcript.messages.each_ref().map(|message| hex(message));
+    let [payload_1, payload_2, payload_3] =
+        transcript.payloads.each_ref().map(|payload| hex(payload));
     assert_eq!(payload_1, "");
     item["message_1"] = message_1.into();
     item["message_2"] = message_2.into();
@@ -145,7 +154,13 @@ fn transport(initiator: Authenticated, responder: Authenticated) -> Value {
     frames.into()
 }
 
-fn frame(from: &str, message_id: u8, message: &[u8], sealing: &mut Session, opening: &mut Session) -> Value {
+fn frame(
+    from: &str,
+    message_id: u8,
+    message: &[u8],
+    sealing: &mut Session,
+    opening: &mut Session,
+) -> Value {
     let size = u8::try_from(message.len()).unwrap();
     let header = [message_id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, size, 0];
     let chunk = [header.as_slice(), message].concat();

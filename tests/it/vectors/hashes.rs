@@ -75,14 +75,20 @@ fn add_token_hashes(file: &mut File) {
         let name = format!("token hash of {byte:#04x}");
         let item = |token: &[u8]| json!({ "kind": "token hash", "token": hex(token), "hash": hash.to_string() });
         file.valid(&name, item(&token));
-        file.mutated(&format!("{name}, other token"), "one bit", item(&super::mutate::flip(&token, 0, 0)));
+        file.mutated(
+            &format!("{name}, other token"),
+            "one bit",
+            item(&super::mutate::flip(&token, 0, 0)),
+        );
     }
 }
 
 fn add_proofs_of_work(file: &mut File) {
     const DIFFICULTY: u8 = 12;
     let (relay, recipient) = (relay().identity.key(), alice().identity.key());
-    for (name, blob) in [("store", Some(BlobId::of(&recipient, b"one blob"))), ("key package", None)] {
+    for (name, blob) in
+        [("store", Some(BlobId::of(&recipient, b"one blob"))), ("key package", None)]
+    {
         let work = Work { relay: &relay, recipient: &recipient, blob, hour: NOW.hour() };
         let nonce = work.search(DIFFICULTY, 0, 1 << 20).unwrap();
         let item = |hour: u64, nonce: u64, zero_bits: u32| {
@@ -97,7 +103,10 @@ fn add_proofs_of_work(file: &mut File) {
                 "zero_bits": zero_bits,
             })
         };
-        file.valid(&format!("proof of work, {name}"), item(work.hour, nonce, work.zero_bits(nonce)));
+        file.valid(
+            &format!("proof of work, {name}"),
+            item(work.hour, nonce, work.zero_bits(nonce)),
+        );
         let late = Work { hour: work.hour.saturating_add(1), ..work };
         assert!(late.zero_bits(nonce) < u32::from(DIFFICULTY));
         file.mutated(

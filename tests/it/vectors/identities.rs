@@ -16,7 +16,9 @@ pub(super) fn file() -> File {
         "identities.json",
         "Encoded identities with their fields. `identity` is [bin(identity_data), signature]. Protocol section 4.",
     );
-    for (name, actor) in [("alice", alice()), ("bob", bob()), ("relay", relay()), ("mallory", mallory())] {
+    for (name, actor) in
+        [("alice", alice()), ("bob", bob()), ("relay", relay()), ("mallory", mallory())]
+    {
         file.valid(name, describe(&actor.identity, &actor.identity_secret));
     }
     let bob = bob();
@@ -39,7 +41,10 @@ pub(super) fn describe(identity: &VerifiedIdentity, secret: &IdentitySecret) -> 
     let data = identity.data();
     let extensions = data.extensions.as_ref().map(|extensions| {
         let metadata = extensions.additional_metadata.as_ref().map(|metadata| {
-            metadata.iter().map(|(key, value)| (key.clone(), hex(value).into())).collect::<serde_json::Map<_, _>>()
+            metadata
+                .iter()
+                .map(|(key, value)| (key.clone(), hex(value).into()))
+                .collect::<serde_json::Map<_, _>>()
         });
         json!({
             "profile_picture": extensions.profile_picture.as_ref().map(|picture| hex(picture)),
@@ -81,7 +86,12 @@ fn add_damaged(file: &mut File, actor: &Actor) {
     let name_at = position(&bytes, b"Alice");
     let signature_at = bytes.len().checked_sub(1).unwrap();
     refuse(file, "other name", "one bit of the name differs", &flip(&bytes, name_at, 0));
-    refuse(file, "other signature", "one bit of the signature differs", &flip(&bytes, signature_at, 0));
+    refuse(
+        file,
+        "other signature",
+        "one bit of the signature differs",
+        &flip(&bytes, signature_at, 0),
+    );
     refuse(file, "truncated identity", "the last byte is missing", &truncated(&bytes));
     refuse(file, "extended identity", "a byte follows", &extended(&bytes));
     let two = replaced(&bytes, 0, 1, &[0xDC, 0x00, 0x02]);
@@ -89,10 +99,21 @@ fn add_damaged(file: &mut File, actor: &Actor) {
     let data = data_bytes(actor);
     let swapped = replaced(&bytes, position(&bytes, &data), data.len(), &data_bytes(&mallory()));
     refuse(file, "other length", "the data of somebody else under this header", &swapped);
-    let foreign = raw(&data_bytes(&mallory()), &sign(&actor.identity_secret, &data_bytes(&mallory())));
-    refuse(file, "signed by another key", "the data names another key than the one that signed", &foreign);
+    let foreign =
+        raw(&data_bytes(&mallory()), &sign(&actor.identity_secret, &data_bytes(&mallory())));
+    refuse(
+        file,
+        "signed by another key",
+        "the data names another key than the one that signed",
+        &foreign,
+    );
     let mislabelled = actor.identity_secret.sign(SignatureLabel::MlsLeaf, &[], &data);
-    refuse(file, "signed under another label", "the signature is for a leaf certificate", &raw(&data, &mislabelled));
+    refuse(
+        file,
+        "signed under another label",
+        "the signature is for a leaf certificate",
+        &raw(&data, &mislabelled),
+    );
 }
 
 /// What its owner signed, and what is refused all the same.
@@ -105,7 +126,11 @@ fn add_signed_nonsense(file: &mut File, actor: &Actor) {
     let version_at = data.len().checked_sub(10).unwrap();
     assert_eq!(data.get(version_at), Some(&1));
     signed("version 0", "version 0 does not exist", &replaced(&data, version_at, 1, &[0]));
-    signed("long integer", "a version in a form that is not the shortest", &replaced(&data, version_at, 1, &[0xCC, 1]));
+    signed(
+        "long integer",
+        "a version in a form that is not the shortest",
+        &replaced(&data, version_at, 1, &[0xCC, 1]),
+    );
     signed("trailing data", "a byte follows the data inside the signature", &extended(&data));
     let fields = |count: u8| replaced(&data, 0, 1, &[0x90 | count]);
     let without_created = fields(6).split_at(data.len().checked_sub(9).unwrap()).0.to_vec();
@@ -118,19 +143,41 @@ fn add_signed_nonsense(file: &mut File, actor: &Actor) {
     };
     signed("empty name", "a name has at least one character", &renamed(b""));
     signed("name with an escape", "U+001B is a control character", &renamed(b"\x1b[31m"));
-    signed("name with an override", "U+202E turns the text around it", &renamed("a\u{202E}b".as_bytes()));
+    signed(
+        "name with an override",
+        "U+202E turns the text around it",
+        &renamed("a\u{202E}b".as_bytes()),
+    );
     signed("name with a space at its end", "spaces only between words", &renamed(b"Alice "));
-    signed("name not in NFC", "the accent is a character of its own", &renamed("Ali\u{301}ce".as_bytes()));
+    signed(
+        "name not in NFC",
+        "the accent is a character of its own",
+        &renamed("Ali\u{301}ce".as_bytes()),
+    );
     signed("name not UTF-8", "text is UTF-8", &renamed(b"\xff\xfe"));
-    signed("name as bytes", "a name is text", &replaced(&data, name_at.checked_sub(1).unwrap(), 6, b"\xC4\x05Alice"));
+    signed(
+        "name as bytes",
+        "a name is text",
+        &replaced(&data, name_at.checked_sub(1).unwrap(), 6, b"\xC4\x05Alice"),
+    );
     let noise_key = *actor.identity.data().noise_key.as_bytes();
     let noise_at = position(&data, &noise_key);
     signed("Noise key zero", "a key of small order", &replaced(&data, noise_at, 32, &[0; 32]));
     signed("Noise key one", "a key of small order", &replaced(&data, noise_at, 32, &one()));
-    let order_8 = sremp_common::id::unhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800").unwrap();
-    signed("Noise key of order 8", "a key of small order", &replaced(&data, noise_at, 32, &order_8));
+    let order_8 =
+        sremp_common::id::unhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
+            .unwrap();
+    signed(
+        "Noise key of order 8",
+        "a key of small order",
+        &replaced(&data, noise_at, 32, &order_8),
+    );
     let flags_at = position(&data, &[0x94, 0xC3, 0xC2, 0xC2, 0xC3]);
-    signed("flag as number", "a flag is a boolean", &replaced(&data, flags_at.checked_add(1).unwrap(), 1, &[1]));
+    signed(
+        "flag as number",
+        "a flag is a boolean",
+        &replaced(&data, flags_at.checked_add(1).unwrap(), 1, &[1]),
+    );
     let unsorted = {
         // The two keys of Alice's metadata, with their values, the other way round.
         let map_at = position(&data, b"\x82\xA6relays").checked_add(1).unwrap();
@@ -142,8 +189,16 @@ fn add_signed_nonsense(file: &mut File, actor: &Actor) {
     };
     signed("metadata not ascending", "map keys are strictly ascending", &unsorted);
     let seal_at = position(&data, b"\xA8seal_key").checked_add(9).unwrap();
-    signed("seal key too short", "a seal key has 32 bytes", &replaced(&data, seal_at, 34, b"\xC4\x01x"));
-    signed("relays not decodable", "the value of a known key must decode", &relays_replaced(&data, seal_at));
+    signed(
+        "seal key too short",
+        "a seal key has 32 bytes",
+        &replaced(&data, seal_at, 34, b"\xC4\x01x"),
+    );
+    signed(
+        "relays not decodable",
+        "the value of a known key must decode",
+        &relays_replaced(&data, seal_at),
+    );
 }
 
 fn relays_replaced(data: &[u8], seal_value_at: usize) -> Vec<u8> {

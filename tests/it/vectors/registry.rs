@@ -1,16 +1,12 @@
 //! `registrations.json`: registrations signed over a TLS exporter, and what a registry must refuse.
 
 use serde_json::json;
-use sremp_common::hash::sha256;
 use sremp_common::id::{SignatureBytes, hex};
-use sremp_common::label::SignatureLabel;
-use sremp_common::wire::{Bin, Endpoint, List, Registration, encode};
+use sremp_common::wire::{List, Registration, encode, registration_body};
 
 use super::cast::{Actor, alice, bob, endpoint_list, mallory};
 use super::file::File;
 use super::mutate::flip;
-
-type Endpoints = List<Endpoint, 8>;
 
 pub(super) fn file() -> File {
     let mut file = File::new(
@@ -20,7 +16,9 @@ pub(super) fn file() -> File {
     let endpoints = endpoint_list(&["192.0.2.1:7330", "alice.example.org:7330"]);
     let listed = Registration { endpoints, ttl: 3_600, listed: true };
     let quiet = Registration { endpoints: List::default(), ttl: 60, listed: false };
-    for (name, actor, registration) in [("alice, listed", alice(), listed), ("bob, quiet", bob(), quiet)] {
+    for (name, actor, registration) in
+        [("alice, listed", alice(), listed), ("bob, quiet", bob(), quiet)]
+    {
         let case = Case { exporter: [0xE1; 32], registration, signature: None };
         let signature = case.sign(&actor);
         let case = Case { signature: Some(signature), ..case };
@@ -57,19 +55,16 @@ struct Case {
 
 impl Case {
     fn body(&self, actor: &Actor) -> Vec<u8> {
-        let digest = Bin::<32>::new(sha256(&encode(actor.identity.identity())).to_vec()).unwrap();
-        let endpoints: &Endpoints = &self.registration.endpoints;
-        encode(&(digest, endpoints, self.registration.ttl, self.registration.listed))
+        registration_body(actor.identity.identity(), &self.registration)
     }
 
     fn sign(&self, actor: &Actor) -> SignatureBytes {
-        actor.identity_secret.sign(SignatureLabel::RendezvousRegister, &self.exporter, &self.body(actor))
+        self.registration.sign(&actor.identity_secret, actor.identity.identity(), &self.exporter)
     }
 
     fn holds(&self, actor: &Actor) -> bool {
-        let label = SignatureLabel::RendezvousRegister;
         let signature = self.signature.unwrap();
-        actor.identity.key().verify(label, &self.exporter, &self.body(actor), &signature).is_ok()
+        self.registration.verify(&signature, &actor.identity, &self.exporter).is_ok()
     }
 
     fn describe(&self, actor: &Actor) -> serde_json::Value {

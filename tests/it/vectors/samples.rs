@@ -35,9 +35,21 @@ fn both() -> Vec<Sample> {
     };
     let unknown = ErrorBody::new(ErrorCode::Other(999), "");
     vec![
-        ("error", Message::Error(error), json!({ "code": 5, "text": "not admitted", "retry_after": null })),
-        ("error with a time", Message::Error(waiting), json!({ "code": 8, "text": "später", "retry_after": 70_000 })),
-        ("error of an unknown code", Message::Error(unknown), json!({ "code": 999, "text": "", "retry_after": null })),
+        (
+            "error",
+            Message::Error(error),
+            json!({ "code": 5, "text": "not admitted", "retry_after": null }),
+        ),
+        (
+            "error with a time",
+            Message::Error(waiting),
+            json!({ "code": 8, "text": "später", "retry_after": 70_000 }),
+        ),
+        (
+            "error of an unknown code",
+            Message::Error(unknown),
+            json!({ "code": 999, "text": "", "retry_after": null }),
+        ),
         ("ping", Message::Ping(Ping()), json!({})),
         ("pong", Message::Pong(Pong()), json!({})),
         ("close", Message::Close(Close { code: ErrorCode::Goodbye }), json!({ "code": 13 })),
@@ -47,7 +59,12 @@ fn both() -> Vec<Sample> {
 
 fn relay_info() -> (RelayInfo, Value) {
     let info = RelayInfo {
-        limits: RelayLimits { max_blob: 3_932_160, max_messages: 10_000, max_bytes: 67_108_864, retention: 2_592_000 },
+        limits: RelayLimits {
+            max_blob: 3_932_160,
+            max_messages: 10_000,
+            max_bytes: 67_108_864,
+            retention: 2_592_000,
+        },
         pow_difficulty: 20,
         time: NOW,
         incarnation: Incarnation::new([0x1C; 16]),
@@ -65,16 +82,22 @@ fn relay_info() -> (RelayInfo, Value) {
 
 fn keeper() -> Vec<Sample> {
     let (info, info_fields) = relay_info();
-    let hidden = RelayInfo { observed: None, pow_difficulty: 0, ..info.clone() };
+    let hidden = RelayInfo { observed: None, pow_difficulty: 0, ..info };
     let mut hidden_fields = info_fields.clone();
     hidden_fields["observed"] = Value::Null;
     hidden_fields["pow_difficulty"] = 0.into();
-    let capabilities = RelayCapabilities { max_message_size: 65_536, max_storage_duration: 604_800 };
-    let registered = RelayRegistered { info: info.clone(), messages: 3, bytes: 5_000_000_000, key_packages: 64 };
+    let capabilities =
+        RelayCapabilities { max_message_size: 65_536, max_storage_duration: 604_800 };
+    let registered =
+        RelayRegistered { info: info.clone(), messages: 3, bytes: 5_000_000_000, key_packages: 64 };
     let token = Token::new([0x42; 16]);
     let entries = vec![
         AdmissionEntry { token_hash: token.hash(), class: AdmissionClass::Contact, daily_quota: 0 },
-        AdmissionEntry { token_hash: Token::new([0x43; 16]).hash(), class: AdmissionClass::Link, daily_quota: 3 },
+        AdmissionEntry {
+            token_hash: Token::new([0x43; 16]).hash(),
+            class: AdmissionClass::Link,
+            daily_quota: 3,
+        },
     ];
     let entries_fields = json!({ "entries": [
         { "token_hash": entries.first().unwrap().token_hash.to_string(), "class": 0, "daily_quota": 0 },
@@ -94,7 +117,11 @@ fn keeper() -> Vec<Sample> {
             Message::RelayRegistered(registered),
             json!({ "info": info_fields, "messages": 3, "bytes": 5_000_000_000_u64, "key_packages": 64 }),
         ),
-        ("set admission", Message::SetAdmission(SetAdmission { entries: List::new(entries).unwrap() }), entries_fields),
+        (
+            "set admission",
+            Message::SetAdmission(SetAdmission { entries: List::new(entries).unwrap() }),
+            entries_fields,
+        ),
         (
             "set admission, nobody",
             Message::SetAdmission(SetAdmission { entries: List::default() }),
@@ -108,10 +135,16 @@ fn storing() -> Vec<Sample> {
     let blob: Vec<u8> = (0..=255).cycle().take(300).collect();
     let recipients = vec![
         Recipient { identity_key: alice, admission: Admission::Token(Token::new([0x42; 16])) },
-        Recipient { identity_key: bob, admission: Admission::ProofOfWork { hour: NOW.hour(), nonce: u64::MAX } },
+        Recipient {
+            identity_key: bob,
+            admission: Admission::ProofOfWork { hour: NOW.hour(), nonce: u64::MAX },
+        },
         Recipient { identity_key: bob, admission: Admission::Session },
     ];
-    let store = StoreMessage { blob: Bin::new(blob.clone()).unwrap(), recipients: List::new(recipients).unwrap() };
+    let store = StoreMessage {
+        blob: Bin::new(blob.clone()).unwrap(),
+        recipients: List::new(recipients).unwrap(),
+    };
     let store_fields = json!({ "blob": hex(&blob), "recipients": [
         { "identity_key": hex(alice.as_bytes()), "admission": { "token": "42".repeat(16) } },
         { "identity_key": hex(bob.as_bytes()), "admission": { "proof_of_work": { "hour": NOW.hour(), "nonce": u64::MAX } } },
@@ -120,7 +153,11 @@ fn storing() -> Vec<Sample> {
     let results = vec![
         StoreResult { refused: None, expires_at: Some(NOW), retry_after: None },
         StoreResult { refused: None, expires_at: None, retry_after: None },
-        StoreResult { refused: Some(ErrorCode::QuotaExceeded), expires_at: None, retry_after: Some(60) },
+        StoreResult {
+            refused: Some(ErrorCode::QuotaExceeded),
+            expires_at: None,
+            retry_after: Some(60),
+        },
     ];
     let results_fields = json!({ "results": [
         { "refused": null, "expires_at": NOW.as_millis(), "retry_after": null },
@@ -137,8 +174,16 @@ fn storing() -> Vec<Sample> {
     let sequences = vec![1, 127, 128, 65_535, 65_536, 4_294_967_295, 4_294_967_296, u64::MAX];
     vec![
         ("store message", Message::StoreMessage(store), store_fields),
-        ("store response", Message::StoreResponse(StoreResponse { results: List::new(results).unwrap() }), results_fields),
-        ("retrieve messages", Message::RetrieveMessages(RetrieveMessages { window: 1_048_576 }), json!({ "window": 1_048_576 })),
+        (
+            "store response",
+            Message::StoreResponse(StoreResponse { results: List::new(results).unwrap() }),
+            results_fields,
+        ),
+        (
+            "retrieve messages",
+            Message::RetrieveMessages(RetrieveMessages { window: 1_048_576 }),
+            json!({ "window": 1_048_576 }),
+        ),
         ("message batch", Message::MessageBatch(batch), batch_fields),
         (
             "message batch, empty",
@@ -183,22 +228,34 @@ fn key_packages() -> Vec<Sample> {
         "last_resort": hex(&[3; 300]),
         "replace": true,
     });
-    let take = TakeKeyPackage { owner: alice.identity.key(), admission: Admission::Token(Token::new([0x77; 16])) };
+    let take = TakeKeyPackage {
+        owner: alice.identity.key(),
+        admission: Admission::Token(Token::new([0x77; 16])),
+    };
     let take_fields = json!({
         "owner": hex(alice.identity.key().as_bytes()),
         "admission": { "token": "77".repeat(16) },
     });
-    let taken = KeyPackageTaken { identity: alice.identity.identity().clone(), key_package: package(1) };
+    let taken =
+        KeyPackageTaken { identity: alice.identity.identity().clone(), key_package: package(1) };
     let taken_fields = json!({
         "identity": identity_fields(alice.identity.identity()),
         "key_package": hex(&[1; 300]),
     });
     vec![
         ("publish key packages", Message::PublishKeyPackages(publish), publish_fields),
-        ("key package stock", Message::KeyPackageStock(KeyPackageStock { count: 64 }), json!({ "count": 64 })),
+        (
+            "key package stock",
+            Message::KeyPackageStock(KeyPackageStock { count: 64 }),
+            json!({ "count": 64 }),
+        ),
         ("take key package", Message::TakeKeyPackage(take), take_fields),
         ("key package taken", Message::KeyPackageTaken(taken), taken_fields),
-        ("key packages low", Message::KeyPackagesLow(KeyPackagesLow { count: 12 }), json!({ "count": 12 })),
+        (
+            "key packages low",
+            Message::KeyPackagesLow(KeyPackagesLow { count: 12 }),
+            json!({ "count": 12 }),
+        ),
     ]
 }
 
@@ -206,7 +263,8 @@ fn rendezvous() -> Vec<Sample> {
     let alice = alice();
     let key = alice.identity.key();
     let endpoints = ["192.0.2.1:7330", "[2001:db8::1]:7330", "alice.example.org:7330"];
-    let registration = Registration { endpoints: endpoint_list(&endpoints), ttl: 3_600, listed: true };
+    let registration =
+        Registration { endpoints: endpoint_list(&endpoints), ttl: 3_600, listed: true };
     let register = Register {
         identity: alice.identity.identity().clone(),
         registration,
@@ -217,20 +275,27 @@ fn rendezvous() -> Vec<Sample> {
         "registration": { "endpoints": endpoints, "ttl": 3_600, "listed": true },
         "signature": "5a".repeat(64),
     });
-    let registered = Registered { expires_at: NOW, renewal_interval: 1_200, observed: Some("192.0.2.1:50000".parse().unwrap()) };
+    let registered = Registered {
+        expires_at: NOW,
+        renewal_interval: 1_200,
+        observed: Some("192.0.2.1:50000".parse().unwrap()),
+    };
     let peer = |online: bool| PeerInfo {
         identity: alice.identity.identity().clone(),
         endpoints: if online { endpoint_list(&endpoints) } else { List::default() },
         last_seen: NOW,
         online,
     };
-    let peer_fields = |online: bool| json!({
-        "identity": identity_fields(alice.identity.identity()),
-        "endpoints": if online { endpoints.to_vec() } else { Vec::new() },
-        "last_seen": NOW.as_millis(),
-        "online": online,
-    });
-    let found = LookupResponse { peers: List::new(vec![peer(true), peer(false)]).unwrap(), has_more: true };
+    let peer_fields = |online: bool| {
+        json!({
+            "identity": identity_fields(alice.identity.identity()),
+            "endpoints": if online { endpoints.to_vec() } else { Vec::new() },
+            "last_seen": NOW.as_millis(),
+            "online": online,
+        })
+    };
+    let found =
+        LookupResponse { peers: List::new(vec![peer(true), peer(false)]).unwrap(), has_more: true };
     let servers = ["rendezvous.example.org:7332", "192.0.2.3:7332"];
     let key_text = hex(key.as_bytes());
     vec![
@@ -240,9 +305,21 @@ fn rendezvous() -> Vec<Sample> {
             Message::Registered(registered),
             json!({ "expires_at": NOW.as_millis(), "renewal_interval": 1_200, "observed": "192.0.2.1:50000" }),
         ),
-        ("lookup of one", Message::Lookup(Lookup::one(key)), json!({ "target": key_text, "list_all": false, "after": null })),
-        ("lookup, first page", Message::Lookup(Lookup::listed(None)), json!({ "target": null, "list_all": true, "after": null })),
-        ("lookup, next page", Message::Lookup(Lookup::listed(Some(key))), json!({ "target": null, "list_all": true, "after": key_text })),
+        (
+            "lookup of one",
+            Message::Lookup(Lookup::one(key)),
+            json!({ "target": key_text, "list_all": false, "after": null }),
+        ),
+        (
+            "lookup, first page",
+            Message::Lookup(Lookup::listed(None)),
+            json!({ "target": null, "list_all": true, "after": null }),
+        ),
+        (
+            "lookup, next page",
+            Message::Lookup(Lookup::listed(Some(key))),
+            json!({ "target": null, "list_all": true, "after": key_text }),
+        ),
         (
             "lookup response",
             Message::LookupResponse(found),

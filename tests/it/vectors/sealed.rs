@@ -7,7 +7,6 @@ mod made_elsewhere;
 #[expect(dead_code, unreachable_pub, reason = "written for another crate, which uses all of it")]
 mod padding;
 #[path = "../../../node/src/groups/wrap.rs"]
-#[expect(dead_code, reason = "written for another crate, which uses all of it")]
 mod wrap;
 
 use chacha20poly1305::aead::{Aead as _, Payload};
@@ -62,7 +61,9 @@ fn unwrap(exporter: &[u8], blob: &[u8]) -> Option<(u8, Vec<u8>)> {
 
 fn add_wrapped(file: &mut File) {
     // 203 bytes fill the smallest bucket exactly.
-    for (number, (kind, length)) in [(1, 0), (1, 11), (2, 203), (1, 204), (1, 250)].into_iter().enumerate() {
+    for (number, (kind, length)) in
+        [(1, 0), (1, 11), (2, 203), (1, 204), (1, 250)].into_iter().enumerate()
+    {
         let content = content(length);
         let nonce = nonce(u8::try_from(number).unwrap());
         let blob = WrapKeys::derive(&EXPORTER).wrap(nonce, kind, &content).unwrap();
@@ -93,12 +94,27 @@ fn add_wrapped(file: &mut File) {
     refuse("extended", "a byte follows", EXPORTER, &extended(&blob));
     refuse("empty", "shorter than nonce and tag", EXPORTER, b"");
     let padded = padding::pad(1, b"hello").unwrap();
-    refuse("padding not zero", "padding is zeros", EXPORTER, &forged(&flip(&padded, padded.len() - 1, 0), true));
-    refuse("shorter than announced", "the length is beyond the end", EXPORTER, &forged(&flip(&padded, 4, 7), true));
+    refuse(
+        "padding not zero",
+        "padding is zeros",
+        EXPORTER,
+        &forged(&flip(&padded, padded.len() - 1, 0), true),
+    );
+    refuse(
+        "shorter than announced",
+        "the length is beyond the end",
+        EXPORTER,
+        &forged(&flip(&padded, 4, 7), true),
+    );
     let larger = [padded.as_slice(), &[0; 256]].concat();
     refuse("another bucket", "512 bytes where 256 are enough", EXPORTER, &forged(&larger, true));
     refuse("no head", "shorter than kind and length", EXPORTER, &forged(&[1, 0], true));
-    refuse("tag not authenticated", "the tag is the additional data", EXPORTER, &forged(&padded, false));
+    refuse(
+        "tag not authenticated",
+        "the tag is the additional data",
+        EXPORTER,
+        &forged(&padded, false),
+    );
 }
 
 /// Whatever a member may wrap.
@@ -123,7 +139,8 @@ fn add_sealed(file: &mut File) {
             "blob": hex(blob),
         })
     };
-    let open = |secret: &SealSecret, blob: &[u8]| seal::open(&crypto, std::slice::from_ref(secret), blob);
+    let open =
+        |secret: &SealSecret, blob: &[u8]| seal::open(&crypto, std::slice::from_ref(secret), blob);
     for (name, text) in [
         ("short", made_elsewhere::SHORT),
         ("long", made_elsewhere::LONG),
@@ -143,7 +160,12 @@ fn add_sealed(file: &mut File) {
     };
     refuse("another key", "sealed to somebody else", &SealSecret::from_bytes([0xA4; 32]), &blob);
     refuse("ephemeral key damaged", "one bit", &secret, &flip(&blob, 0, 0));
-    refuse("ephemeral key zero", "a key of small order", &secret, &super::mutate::replaced(&blob, 0, 32, &[0; 32]));
+    refuse(
+        "ephemeral key zero",
+        "a key of small order",
+        &secret,
+        &super::mutate::replaced(&blob, 0, 32, &[0; 32]),
+    );
     refuse("ciphertext damaged", "one bit", &secret, &flip(&blob, 100, 0));
     refuse("truncated", "the last byte is missing", &secret, &truncated(&blob));
     refuse("empty", "nothing", &secret, b"");

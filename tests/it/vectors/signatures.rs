@@ -22,7 +22,9 @@ pub(super) fn file() -> File {
     );
     let secret = IdentitySecret::from_bytes(&[0x11; 32]);
     for label in SignatureLabel::ALL {
-        for (size, ctx_length, body_length) in [("empty", 0, 0), ("short", 32, 5), ("long", 300, 70_000)] {
+        for (size, ctx_length, body_length) in
+            [("empty", 0, 0), ("short", 32, 5), ("long", 300, 70_000)]
+        {
             let case = Case { label, ctx: pattern(ctx_length), body: pattern(body_length) };
             let name = format!("{}, {size}", label.as_str());
             if size == "short" {
@@ -69,7 +71,12 @@ fn add_mutations(file: &mut File, secret: &IdentitySecret, case: &Case) {
     let verify = |label: SignatureLabel, ctx: &[u8], body: &[u8], signature: &[u8; 64]| {
         secret.public().verify(label, ctx, body, &SignatureBytes::new(*signature))
     };
-    let mut add = |name: &str, why: &str, label: SignatureLabel, ctx: &[u8], body: &[u8], signature: &[u8]| {
+    let mut add = |name: &str,
+                   why: &str,
+                   label: SignatureLabel,
+                   ctx: &[u8],
+                   body: &[u8],
+                   signature: &[u8]| {
         let signature: [u8; 64] = signature.try_into().unwrap();
         assert!(verify(label, ctx, body, &signature).is_err(), "{name} verifies");
         file.mutated(
@@ -89,20 +96,61 @@ fn add_mutations(file: &mut File, secret: &IdentitySecret, case: &Case) {
         let name = format!("{label}, used as {}", other.as_str());
         add(&name, "a signature made for something else", other, &case.ctx, &case.body, bytes);
     }
-    add(&format!("{label}, other body"), "one bit of the body differs", case.label, &case.ctx, &flip(&case.body, 4, 0), bytes);
-    add(&format!("{label}, other context"), "one bit of the context differs", case.label, &flip(&case.ctx, 0, 7), &case.body, bytes);
-    add(&format!("{label}, without context"), "the context is missing", case.label, &[], &case.body, bytes);
-    add(&format!("{label}, damaged R"), "one bit of R differs", case.label, &case.ctx, &case.body, &flip(bytes, 0, 0));
-    add(&format!("{label}, damaged S"), "one bit of S differs", case.label, &case.ctx, &case.body, &flip(bytes, 32, 0));
-    add(&format!("{label}, S not reduced"), "S + L: the same equation, another encoding", case.label, &case.ctx, &case.body, &not_reduced(bytes));
+    add(
+        &format!("{label}, other body"),
+        "one bit of the body differs",
+        case.label,
+        &case.ctx,
+        &flip(&case.body, 4, 0),
+        bytes,
+    );
+    add(
+        &format!("{label}, other context"),
+        "one bit of the context differs",
+        case.label,
+        &flip(&case.ctx, 0, 7),
+        &case.body,
+        bytes,
+    );
+    add(
+        &format!("{label}, without context"),
+        "the context is missing",
+        case.label,
+        &[],
+        &case.body,
+        bytes,
+    );
+    add(
+        &format!("{label}, damaged R"),
+        "one bit of R differs",
+        case.label,
+        &case.ctx,
+        &case.body,
+        &flip(bytes, 0, 0),
+    );
+    add(
+        &format!("{label}, damaged S"),
+        "one bit of S differs",
+        case.label,
+        &case.ctx,
+        &case.body,
+        &flip(bytes, 32, 0),
+    );
+    add(
+        &format!("{label}, S not reduced"),
+        "S + L: the same equation, another encoding",
+        case.label,
+        &case.ctx,
+        &case.body,
+        &not_reduced(bytes),
+    );
 }
 
 /// `R || S + L` for the group order L: a second encoding of the same signature.
 fn not_reduced(signature: &[u8]) -> Vec<u8> {
-    let order = sremp_common::id::unhex(
-        "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010",
-    )
-    .unwrap();
+    let order =
+        sremp_common::id::unhex("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010")
+            .unwrap();
     let (r, s) = signature.split_at(32);
     let mut carry = 0_u16;
     let mut sum = Vec::new();
@@ -120,7 +168,10 @@ fn add_weak_keys(file: &mut File) {
     let keys = [
         ("the neutral point", format!("01{}", "00".repeat(31))),
         ("a point of order 4", "00".repeat(32)),
-        ("a point of order 8", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a".into()),
+        (
+            "a point of order 8",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a".into(),
+        ),
         ("not canonical", format!("ee{}7f", "ff".repeat(30))),
         ("not on the curve", format!("02{}", "00".repeat(31))),
     ];

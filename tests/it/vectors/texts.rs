@@ -26,7 +26,9 @@ pub(super) fn file() -> File {
             file.mutated(&format!("{name}, {slip}"), why, item(&text));
         }
     };
-    for (name, key) in [("id of alice", alice().identity.key()), ("id of bob", bob().identity.key())] {
+    for (name, key) in
+        [("id of alice", alice().identity.key()), ("id of bob", bob().identity.key())]
+    {
         add(name, "id", &encode_identity_key(&key), key.as_bytes());
     }
     let relay = relay_record();
@@ -82,8 +84,16 @@ fn slips(text: &str) -> [(&'static str, &'static str, String); 5] {
         ("a character changed", "a slip", format!("{start}{other}{second}{others}")),
         ("two characters swapped", "a slip", format!("{start}{second}{first}{others}")),
         ("the last character missing", "cut off", before.to_owned()),
-        ("mixed case", "upper and lower case are not mixed", format!("{before}{}", case_mixed(last, text))),
-        ("a character of no group", "`b` is not in the alphabet", format!("{start}b{second}{others}")),
+        (
+            "mixed case",
+            "upper and lower case are not mixed",
+            format!("{before}{}", case_mixed(last, text)),
+        ),
+        (
+            "a character of no group",
+            "`b` is not in the alphabet",
+            format!("{start}b{second}{others}"),
+        ),
     ]
 }
 
@@ -103,13 +113,23 @@ fn add_other_roles(file: &mut File) {
     };
     add("an id for a relay link", "another role", "relay link", &id);
     add("a relay link for an id", "another role", "id", &relay);
-    add("prefix exchanged", "the prefix is under the checksum", "relay link", &id.replacen("sremp1", "sremprelay1", 1));
+    add(
+        "prefix exchanged",
+        "the prefix is under the checksum",
+        "relay link",
+        &id.replacen("sremp1", "sremprelay1", 1),
+    );
     add("Bech32 instead of Bech32m", "the constant of BIP 173", "id", &plain_bech32());
     add("an id of 31 bytes", "an identity key has 32 bytes", "id", &with_prefix("sremp", &[7; 31]));
     add("an id of small order", "not an identity key", "id", &with_prefix("sremp", &[0; 32]));
     let mut trailing = encode(&relay_record());
     trailing.push(0xC0);
-    add("a relay link with a byte more", "a byte follows the content", "relay link", &with_prefix("sremprelay", &trailing));
+    add(
+        "a relay link with a byte more",
+        "a byte follows the content",
+        "relay link",
+        &with_prefix("sremprelay", &trailing),
+    );
 }
 
 fn plain_bech32() -> String {

@@ -1,7 +1,7 @@
 //! The Noise library with fixed keys and nothing of ours around it.
 
-use sremp_common::label::{NOISE_PATTERN, NOISE_PROLOGUE, VERSION_HEADER};
 use snow::{Builder, HandshakeState};
+use sremp_common::label::{NOISE_PATTERN, NOISE_PROLOGUE, VERSION_HEADER};
 
 /// Secret halves.
 pub(super) struct Keys {
@@ -29,7 +29,11 @@ impl Transcript {
         let made_3 = forger.message_3(|_| payload_3.clone());
         let made = [forger.message_1.clone(), made_2, made_3];
         assert_eq!(&made, messages, "the Noise library alone makes other messages");
-        Self { messages: made, payloads: [Vec::new(), payload_2, payload_3], hashes: forger.hashes.try_into().unwrap() }
+        Self {
+            messages: made,
+            payloads: [Vec::new(), payload_2, payload_3],
+            hashes: forger.hashes.try_into().unwrap(),
+        }
     }
 }
 
@@ -44,8 +48,10 @@ pub(super) struct Forger {
 impl Forger {
     /// After message 1, which is read by the responder already.
     pub(super) fn new(keys: &Keys, initiator_header: &[u8; 7]) -> Self {
-        let mut initiator = builder(&keys.initiator_static, &keys.initiator_ephemeral, initiator_header, true);
-        let mut responder = builder(&keys.responder_static, &keys.responder_ephemeral, initiator_header, false);
+        let mut initiator =
+            builder(&keys.initiator_static, &keys.initiator_ephemeral, initiator_header, true);
+        let mut responder =
+            builder(&keys.responder_static, &keys.responder_ephemeral, initiator_header, false);
         let message_1 = write(&mut initiator, &[]);
         read(&mut responder, &message_1);
         let hashes = vec![initiator.get_handshake_hash().to_vec()];
@@ -71,20 +77,27 @@ impl Forger {
     }
 
     fn clone_and_read_2(&self, keys: &Keys, message_2: &[u8]) -> Vec<u8> {
-        let mut initiator = builder(&keys.initiator_static, &keys.initiator_ephemeral, &VERSION_HEADER, true);
+        let mut initiator =
+            builder(&keys.initiator_static, &keys.initiator_ephemeral, &VERSION_HEADER, true);
         assert_eq!(write(&mut initiator, &[]), self.message_1);
         read(&mut initiator, message_2)
     }
 
     fn clone_and_read_3(&self, keys: &Keys, payload_2: &[u8], message_3: &[u8]) -> Vec<u8> {
-        let mut responder = builder(&keys.responder_static, &keys.responder_ephemeral, &VERSION_HEADER, false);
+        let mut responder =
+            builder(&keys.responder_static, &keys.responder_ephemeral, &VERSION_HEADER, false);
         read(&mut responder, &self.message_1);
         write(&mut responder, payload_2);
         read(&mut responder, message_3)
     }
 }
 
-fn builder(static_key: &[u8; 32], ephemeral: &[u8; 32], header: &[u8; 7], initiator: bool) -> HandshakeState {
+fn builder(
+    static_key: &[u8; 32],
+    ephemeral: &[u8; 32],
+    header: &[u8; 7],
+    initiator: bool,
+) -> HandshakeState {
     let prologue = [NOISE_PROLOGUE, header].concat();
     let builder = Builder::new(NOISE_PATTERN.parse().unwrap())
         .local_private_key(static_key)
