@@ -12,6 +12,7 @@ pub mod handle;
 pub mod http;
 pub mod net;
 pub mod run;
+pub mod running;
 pub mod setup;
 pub mod tls;
 
