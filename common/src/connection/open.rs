@@ -201,6 +201,14 @@ impl Open {
         self.session.is_worn()
     }
 
+    /// Whether anything is allocated for messages or frames.
+    #[cfg(test)]
+    pub(super) fn holds_buffers(&self) -> bool {
+        self.frames.is_partial()
+            || self.incoming.buffered_bytes() > 0
+            || self.outgoing.queued_messages() > 0
+    }
+
     #[cfg(test)]
     pub(super) const fn session_mut(&mut self) -> &mut Session {
         &mut self.session
