@@ -1,6 +1,7 @@
 """The parts of `scripts/testnet` and `scripts/kill-test`, from the bottom up:
 
 failure       how a command of the testnet fails, in words for a person
+patience      waiting by asking again, within bounds
 ports         addresses that programs can have to themselves
 process       one operating-system process: start, ready line, signals
 programs      what the three programs want on their command lines; the only module that knows

@@ -181,7 +181,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _show(network: Network, as_json: bool) -> None:
-    rows = [{**program.public(), "running": network.is_running(program)} for program in network.programs]
+    rows = [
+        {**program.public(), "running": network.is_running(program)} for program in network.programs
+    ]
     if as_json:
         print(json.dumps({"dir": str(network.directory), "processes": rows}, indent=2))
         return

@@ -5,8 +5,9 @@ import signal
 import threading
 
 from .failure import Broken, TestnetError
-from .network import Network, wait_until
+from .network import Network
 from .node import Node
+from .patience import wait_until
 from .transcript import Transcript
 
 FIFTY = 50

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from .crashes import Stream, states
 from .failure import Broken, TestnetError
-from .network import Network, wait_until
+from .network import Network
+from .patience import wait_until
 from .programs import Binaries
 from .transcript import Transcript
 
 RELAYS, RENDEZVOUS = 2, 1
+SENT_WITHIN_S = 300.0
 SETTLED_WITHIN_S = 120.0
 LONGEST_DEATH_S = 0.8
 
@@ -97,13 +99,8 @@ def endure(network: Network, plan: Plan, t: Transcript) -> None:
     done = Counter()
     try:
         for kill in draw(plan):
-            # Kills whose turn came while somebody was dead follow at once.
-            wait_until(lambda: len(stream.sent) >= kill.after or not stream.is_running(), 300, 0.001)
-            time.sleep(kill.delay_s)
-            network.stop(network[kill.victim], signal.SIGKILL)
+            strike(network, kill, stream)
             done[kill.victim] += 1
-            time.sleep(kill.dead_s)
-            network.start(network[kill.victim])
     except BaseException:
         stream.abandon()
         raise
@@ -114,13 +111,26 @@ def endure(network: Network, plan: Plan, t: Transcript) -> None:
     settled = time.monotonic()
     ids = [message["message_id"] for message in sent]
     wanted = {"delivered": plan.messages}
-    t.claim("all are delivered, says node1", wanted, lambda: states(one, "node2", ids), SETTLED_WITHIN_S)
+    t.claim(
+        "all are delivered, says node1", wanted, lambda: states(one, "node2", ids), SETTLED_WITHIN_S
+    )
     seen = [text for text in two.texts("node1") if text != "before"]
     judge(texts, seen)
     t.holds(
         f"all {plan.messages} stand in node2's history once, in order",
         f"{time.monotonic() - settled:.1f} s later",
     )
+
+
+def strike(network: Network, kill: Kill, stream: Stream) -> None:
+    """Waits for the moment; at once when it went by while somebody else was dead."""
+    wait_until(
+        lambda: len(stream.sent) >= kill.after or not stream.is_running(), SENT_WITHIN_S, 0.001
+    )
+    time.sleep(kill.delay_s)
+    network.stop(network[kill.victim], signal.SIGKILL)
+    time.sleep(kill.dead_s)
+    network.start(network[kill.victim])
 
 
 def judge(expected: list[str], seen: list[str]) -> None:

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -146,7 +145,9 @@ class Network:
 
     def stop(self, program: Program, how: signal.Signals = signal.SIGTERM) -> None:
         """Ends a program, with SIGTERM for it to drain or with SIGKILL, and waits until it is
-        gone."""
+        gone. One that has ended by itself is a failure: nobody asked it to."""
+        if not self.is_running(program):
+            raise TestnetError(f"{program.name} is not running; its log: {program.log}")
         if not process.end(program.pid, self._mark(program), how):
             raise TestnetError(
                 f"{program.name} still runs {process.ENDED_WITHIN_S:.0f} s after {how.name}; "
@@ -213,13 +214,3 @@ def _claim(directory: Path) -> None:
         raise TestnetError(f"{directory} belongs to somebody else; choose another with --dir")
     if any(directory.iterdir()):
         raise TestnetError(f"{directory} is not empty; choose another with --dir")
-
-
-def wait_until(probe, seconds: float = 20.0, pause: float = 0.05):
-    """Asks until the answer is true, and gives it; the last answer when time is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if answer or time.monotonic() > deadline:
-            return answer
-        time.sleep(pause)

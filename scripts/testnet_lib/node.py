@@ -90,5 +90,3 @@ class Node:
 
     def _is_from_others(self, entry: dict) -> bool:
         return entry["kind"] == "text" and entry["from"] != self.id
-
-

@@ -56,7 +56,9 @@ def arrival(network: Network, t: Transcript) -> None:
     t.claim(
         "node2 has node1, node3 and node4 in its address book",
         ["node1", "node3", "node4"],
-        lambda: sorted(contact["alias"] for contact in network.node("node2").call("contact", "list")),
+        lambda: sorted(
+            contact["alias"] for contact in network.node("node2").call("contact", "list")
+        ),
     )
 
 
@@ -194,7 +196,14 @@ def no_path(network: Network, t: Transcript) -> None:
         network.stop(network[name])
     t.say("node2 and both relays are off. node1 writes to node2.")
     code, sent = one.ask(
-        "send", "node2", "--wait", "sent", "--timeout", "2", "--", "Anybody?",
+        "send",
+        "node2",
+        "--wait",
+        "sent",
+        "--timeout",
+        "2",
+        "--",
+        "Anybody?",
         allowed=(0, TIMED_OUT),
     )
     t.claim("the command says that it gave up waiting", TIMED_OUT, lambda: code)
@@ -211,6 +220,8 @@ def no_path(network: Network, t: Transcript) -> None:
         "delivered",
         lambda: one.state_of("node2", sent["message_id"]),
     )
+    for name in ("relay1", "relay2"):
+        network.start(network[name])
 
 
 def departure(network: Network, t: Transcript) -> None:

@@ -4,10 +4,9 @@ import sys
 import time
 
 from .failure import Broken
+from .patience import PATIENCE_S, PAUSE_S
 
 WIDTH = 88
-PATIENCE_S = 20.0
-PAUSE_S = 0.02
 
 
 class Transcript:
