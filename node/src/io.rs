@@ -17,4 +17,4 @@ pub mod setup;
 pub mod tls;
 
 pub use run::run;
-pub use setup::init;
+pub use setup::{check, init};

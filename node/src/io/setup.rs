@@ -135,3 +135,11 @@ pub(super) fn explain(error: impl std::error::Error) -> ApiError {
     }
     ApiError::failed(text)
 }
+
+/// Validates a home: key file, store, identity.
+///
+/// # Errors
+/// [`ApiError`] that says what is wrong.
+pub fn check(home: &Home) -> Result<(), ApiError> {
+    open(home).map(|_| ())
+}
