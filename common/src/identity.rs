@@ -310,3 +310,6 @@ pub enum Succession {
     /// Older than what is known: replayed.
     Rollback,
 }
+
+#[cfg(test)]
+mod tests;

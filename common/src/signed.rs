@@ -77,3 +77,6 @@ impl Signed {
         Ok(&self.body)
     }
 }
+
+#[cfg(test)]
+mod tests;

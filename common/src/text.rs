@@ -152,3 +152,6 @@ fn from_text(wanted: &'static str, text: &str) -> Result<Vec<u8>, TextError> {
     }
     Ok(checked.byte_iter().collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,3 +74,6 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, WireEr
 fn short(text: &str) -> String {
     text.chars().take(120).collect()
 }
+
+#[cfg(test)]
+mod tests;
