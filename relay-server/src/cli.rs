@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the relay in the foreground; SIGTERM drains.
+    /// Run the relay in the foreground; SIGTERM drains, SIGHUP loads quotas anew.
     Run(Setup),
     /// Check the configuration without running.
     Check(Setup),
@@ -76,7 +76,7 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
                 tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
                 output.ready(ready);
             };
-            run(&config, &data, ready)?;
+            run(&config, &data, ready, || setup.load())?;
         }
         Command::Check(setup) => {
             let config = setup.load()?;

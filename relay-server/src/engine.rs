@@ -15,6 +15,9 @@ mod delivery;
 mod directory;
 mod storing;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -160,6 +163,11 @@ impl Engine {
     /// [`Mailboxes::remove_mailbox`] removes them.
     pub fn set_registration(&mut self, registration: Registration) {
         self.config.registration = registration;
+    }
+
+    /// Replaces quotas and policy. What is stored already stays, whatever it exceeds now.
+    pub fn set_config(&mut self, config: EngineConfig) {
+        self.config = config;
     }
 
     /// Sessions that are open.

@@ -170,6 +170,12 @@ impl Server {
         &self.ready
     }
 
+    /// A way to change the quotas while the relay runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader(self.keeper.jobs().downgrade())
+    }
+
     /// Serves until `stop` is done, then drains: what has come is stored and answered, and every
     /// session is closed in order.
     ///
@@ -221,11 +227,31 @@ impl Server {
 /// The thread is gone without a word.
 const PANICKED: StoreError = StoreError::Corrupt("the store's thread panicked");
 
-/// Runs a relay until SIGTERM or SIGINT.
+/// Gives a running relay new quotas.
+#[derive(Clone, Debug)]
+pub struct Reloader(mpsc::WeakSender<Job>);
+
+impl Reloader {
+    /// Takes over the section `mailboxes`; everything else needs a restart.
+    pub async fn reload(&self, config: &Config) {
+        if let Some(jobs) = self.0.upgrade() {
+            // When the thread is gone the whole program is about to end.
+            let _ = jobs.send(Job::Configure(config.engine())).await;
+        }
+    }
+}
+
+/// Runs a relay until SIGTERM or SIGINT. SIGHUP asks `reload` for the configuration and takes over
+/// its quotas.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn run(config: &Config, data: &Path, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+pub fn run(
+    config: &Config,
+    data: &Path,
+    ready: impl FnOnce(&Ready),
+    reload: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), ServeError> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -235,17 +261,29 @@ pub fn run(config: &Config, data: &Path, ready: impl FnOnce(&Ready)) -> Result<(
         let handler = |kind| signal(kind).map_err(system("a signal handler"));
         let mut terminate = handler(SignalKind::terminate())?;
         let mut interrupt = handler(SignalKind::interrupt())?;
+        let mut hangup = handler(SignalKind::hangup())?;
         let server = Server::start(config, data).await?;
+        let reloader = server.reloader();
         ready(server.ready());
-        server
-            .run(async {
+        let stop = async {
+            loop {
                 tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hangup.recv() => match reload() {
+                        Ok(config) => {
+                            reloader.reload(&config).await;
+                            tracing::info!("quotas are loaded anew");
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "the configuration is wrong; the old one stays");
+                        }
+                    },
                 }
-                tracing::info!("stopping");
-            })
-            .await
+            }
+            tracing::info!("stopping");
+        };
+        server.run(stop).await
     })
 }
 

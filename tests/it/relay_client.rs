@@ -71,10 +71,8 @@ impl Client {
         connection.set_peer_trusted(true);
         let events = VecDeque::new();
         let mut client = Self { stream, connection, clock, events, buffer: vec![0; 64 * 1024] };
-        match client.event().await? {
-            Event::Established(_) => Ok(client),
-            other => Err(io::Error::other(format!("{other:?}"))),
-        }
+        let event = client.event().await?;
+        if matches!(event, Event::Established(_)) { Ok(client) } else { Err(unexpected(&event)) }
     }
 
     /// The next event. An error when the connection is over.
@@ -84,12 +82,9 @@ impl Client {
         }
         loop {
             self.flush().await?;
-            match self.connection.poll_event() {
-                Some(Event::Closed(Closed::Unclean)) => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                Some(event) => return Ok(event),
-                None => {}
+            if let Some(event) = self.connection.poll_event() {
+                let is_cut_off = matches!(event, Event::Closed(Closed::Unclean));
+                return if is_cut_off { Err(unexpected(&event)) } else { Ok(event) };
             }
             let count = self.stream.read(&mut self.buffer).await?;
             if count == 0 {
@@ -119,14 +114,17 @@ impl Client {
         let asked = self.send(message).await?;
         let mut others = VecDeque::new();
         loop {
-            match self.event().await? {
-                Event::Response { id, message } if id == asked => {
-                    self.events = others;
-                    return Ok(message);
-                }
-                closed @ Event::Closed(_) => return Err(io::Error::other(format!("{closed:?}"))),
-                other => others.push_back(other),
+            let event = self.event().await?;
+            if let Event::Closed(_) = event {
+                return Err(unexpected(&event));
             }
+            if !matches!(&event, Event::Response { id, .. } if *id == asked) {
+                others.push_back(event);
+                continue;
+            }
+            self.events = others;
+            let Event::Response { message, .. } = event else { return Err(unexpected(&event)) };
+            return Ok(message);
         }
     }
 
@@ -148,10 +146,12 @@ impl Client {
     /// The next batch that is pushed.
     pub(crate) async fn batch(&mut self) -> io::Result<MessageBatch> {
         loop {
-            match self.event().await? {
-                Event::Response { message: Message::MessageBatch(batch), .. } => return Ok(batch),
-                closed @ Event::Closed(_) => return Err(io::Error::other(format!("{closed:?}"))),
-                _ => {}
+            let event = self.event().await?;
+            if let Event::Closed(_) = event {
+                return Err(unexpected(&event));
+            }
+            if let Event::Response { message: Message::MessageBatch(batch), .. } = event {
+                return Ok(batch);
             }
         }
     }
@@ -180,9 +180,13 @@ impl Client {
     ) -> io::Result<StoreResult> {
         let recipients = List::new(vec![recipient]).unwrap();
         let message = StoreMessage { blob: Bin::new(blob).unwrap(), recipients };
-        match self.ask(&Message::StoreMessage(message)).await? {
-            Message::StoreResponse(response) => Ok(response.results[0]),
-            other => Err(io::Error::other(format!("{other:?}"))),
-        }
+        let answer = self.ask(&Message::StoreMessage(message)).await?;
+        let Message::StoreResponse(response) = answer else { return Err(unexpected(&answer)) };
+        Ok(response.results[0])
     }
+}
+
+/// Something else than what had to come, or the end.
+fn unexpected(what: &impl std::fmt::Debug) -> io::Error {
+    io::Error::other(format!("{what:?}"))
 }

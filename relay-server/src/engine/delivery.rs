@@ -75,6 +75,15 @@ impl Reader {
         Ok(page)
     }
 
+    /// What holds after every step.
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        let bytes: u64 = self.under_way.values().sum();
+        assert_eq!(bytes, self.bytes_under_way);
+        assert!(bytes <= self.window || self.under_way.len() == 1, "more than the window");
+        assert!(self.under_way.len() <= MAX_UNDER_WAY);
+    }
+
     /// Notes what is pushed; gives its bytes.
     fn push(&mut self, page: &Page) -> u64 {
         let mut pushed = 0_u64;

@@ -18,7 +18,7 @@ use sremp_common::wire::{Endpoint, ErrorCode, Message, RequestId};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{Durability, Engine, Input, Output, SessionId};
+use crate::engine::{Durability, Engine, EngineConfig, Input, Output, SessionId};
 use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, StoreError, Totals};
 
 /// Inputs that may wait for the thread; more wait in their connections, which read no further.
@@ -44,6 +44,8 @@ pub(super) enum Job {
     Closed { session: SessionId },
     /// Nothing: an answer to something that we never ask.
     Ignored,
+    /// New quotas and policy.
+    Configure(EngineConfig),
     /// How much is stored?
     Status(oneshot::Sender<KeeperStatus>),
     /// End all sessions, those too that are still being opened.
@@ -228,6 +230,10 @@ impl Thread {
                 Input::Closed { session }
             }
             Job::Ignored => return Ok(()),
+            Job::Configure(config) => {
+                self.engine.set_config(config);
+                return Ok(());
+            }
             Job::Status(answer) => {
                 let Totals { mailboxes, messages, bytes } = mailboxes.totals()?;
                 let sessions = self.engine.sessions();
@@ -268,3 +274,6 @@ impl Thread {
 fn say_goodbye(commands: &mpsc::Sender<Command>) {
     let _ = commands.try_send(Command::Close(ErrorCode::Goodbye));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Who gets what into a mailbox, and who does not.
+
+use proptest::prelude::*;
+use sremp_common::id::{BlobId, IdError};
+use sremp_common::limit::MAX_BLOB_STRANGER;
+use sremp_common::pow::Work;
+
+use super::*;
+
+const POW: u8 = 8;
+
+/// A proof of work for `blob`, done in `hour` for `relay`.
+fn by_work(relay: &IdentityKey, owner: u64, blob: &[u8], hour: u64) -> Recipient {
+    let recipient = key(owner);
+    let work =
+        Work { relay, recipient: &recipient, blob: Some(BlobId::of(&recipient, blob)), hour };
+    let nonce = work.search(POW, 0, 1 << 20).unwrap();
+    Recipient { identity_key: recipient, admission: Admission::ProofOfWork { hour, nonce } }
+}
+
+fn by_session(owner: u64) -> Recipient {
+    Recipient { identity_key: key(owner), admission: Admission::Session }
+}
+
+#[test]
+fn l04_replayed_store_is_one_message() {
+    let mut rig = Rig::with_owner(|_| {});
+    rig.open(2, None);
+    rig.retrieve(1, 1 << 20);
+    rig.batches(1);
+    let first = rig.store(2, b"blob", &[by_token(1, 2)]);
+    let message = rig.pushed(1).remove(0);
+    for _ in 0..9 {
+        rig.pass(1000);
+        // More often than the link's quota: what is there already uses nothing up.
+        assert_eq!(rig.store(2, b"blob", &[by_token(1, 2)]), first);
+        assert_eq!(rig.durability, Durability::Nothing);
+    }
+    assert_eq!(rig.totals().messages, 1);
+    assert_eq!(rig.pushed(1), [], "not pushed again");
+    rig.retrieve(1, 1 << 20);
+    assert_eq!(rig.pushed(1), [message], "one row, with the first moment");
+}
+
+#[test]
+fn l19_self_weak_and_unknown_recipients() {
+    let mut rig = Rig::with_owner(|config| config.pow_difficulty = POW);
+    rig.open(2, Some(2));
+    let hour = rig.now.wall.hour();
+    // The relay itself, somebody without mailbox, and the sender without mailbox.
+    for to in [
+        Recipient { identity_key: relay(), ..by_token(1, 1) },
+        by_token(3, 1),
+        by_session(2),
+        by_session(1),
+        by_work(&relay(), 3, b"blob", hour),
+    ] {
+        assert_eq!(rig.store_one(2, b"blob", to), Some(ErrorCode::NotAdmitted), "{to:?}");
+    }
+    // Weak keys do not even decode: zero bytes, the neutral element, points of small order.
+    let mut one = [0; 32];
+    one[0] = 1;
+    for bytes in [[0; 32], one] {
+        assert_eq!(IdentityKey::from_bytes(bytes), Err(IdError::WeakKey));
+        let good = sremp_common::wire::encode(&by_token(1, 1));
+        let position = good.windows(32).position(|bytes| bytes == key(1).as_bytes()).unwrap();
+        let mut weak = good.clone();
+        weak[position..position + 32].copy_from_slice(&bytes);
+        assert!(sremp_common::wire::decode::<Recipient>(&good).is_ok());
+        assert!(sremp_common::wire::decode::<Recipient>(&weak).is_err());
+    }
+    assert_eq!(rig.totals().messages, 0);
+    // To oneself, with a mailbox, is a note.
+    assert_eq!(rig.store_one(1, b"note", by_session(1)), None);
+}
+
+#[test]
+fn l22_answers_need_the_commit() {
+    let mut rig = Rig::with_owner(|_| {});
+    assert_eq!(rig.store_one(1, b"blob", by_token(1, 1)), None);
+    assert_eq!(rig.durability, Durability::Now);
+    assert_eq!(rig.store_one(1, b"blob", by_token(1, 9)), Some(ErrorCode::NotAdmitted));
+    assert_eq!(rig.durability, Durability::Nothing);
+    rig.acknowledge(1, &[1]);
+    assert_eq!(rig.durability, Durability::Lazy);
+}
+
+#[test]
+fn one_blob_for_many_and_a_result_for_each() {
+    let mut rig = Rig::with_owner(|_| {});
+    rig.open(2, Some(2));
+    rig.register(2, 100, 7_200);
+    rig.admit(2, &[(5, AdmissionClass::Contact, 0)]);
+    let long = blob(1, 101);
+    let results = rig.store(
+        2,
+        &long,
+        &[by_token(1, 1), by_token(2, 5), by_token(3, 1), by_token(1, 1), by_token(1, 9)],
+    );
+    let refused: Vec<_> = results.iter().map(|result| result.refused).collect();
+    let [ok, too_large, not_admitted] =
+        [None, Some(ErrorCode::TooLarge), Some(ErrorCode::NotAdmitted)];
+    assert_eq!(refused, [ok, too_large, not_admitted, ok, not_admitted]);
+    assert_eq!(results[0], results[3]);
+    let month = Duration::from_secs(30 * 86_400);
+    assert_eq!(results[0].expires_at, Some(rig.now.wall + month));
+    assert_eq!(rig.store(2, &[], &[by_token(1, 1)])[0].refused, Some(ErrorCode::Malformed));
+    assert_eq!(rig.store(2, &long, &[]), []);
+    assert_eq!(rig.totals().messages, 1);
+}
+
+#[test]
+fn a_full_mailbox_refuses_and_drains() {
+    let mut rig = Rig::with_owner(|config| {
+        config.limits.max_messages = 3;
+        config.limits.max_bytes = 1000;
+    });
+    assert_eq!(rig.store_one(1, &blob(1, 500), by_token(1, 1)), None);
+    let result = rig.store(1, &blob(2, 501), &[by_token(1, 1)])[0];
+    assert_eq!((result.refused, result.retry_after), (Some(ErrorCode::QuotaExceeded), Some(60)));
+    assert_eq!(rig.store_one(1, &blob(3, 500), by_token(1, 1)), None, "exactly full");
+    assert_eq!(rig.store_one(1, &blob(4, 1), by_token(1, 1)), Some(ErrorCode::QuotaExceeded));
+    rig.acknowledge(1, &[1]);
+    assert_eq!(rig.store_one(1, &blob(5, 1), by_token(1, 1)), None);
+    assert_eq!(rig.store_one(1, &blob(6, 1), by_token(1, 1)), None);
+    assert_eq!(rig.store_one(1, &blob(7, 1), by_token(1, 1)), Some(ErrorCode::QuotaExceeded));
+}
+
+#[test]
+fn the_whole_store_is_bounded() {
+    let mut rig = Rig::with_owner(|config| config.max_total_bytes = 100);
+    assert_eq!(rig.store_one(1, &blob(1, 60), by_token(1, 1)), None);
+    assert_eq!(rig.store_one(1, &blob(2, 60), by_token(1, 1)), Some(ErrorCode::Unavailable));
+    assert_eq!(rig.store_one(1, &blob(1, 60), by_token(1, 1)), None, "this one is here");
+    assert_eq!(rig.store_one(1, &blob(3, 40), by_token(1, 1)), None);
+}
+
+#[test]
+fn strangers_have_a_share_and_contacts_the_rest() {
+    let mut rig = Rig::with_owner(|config| {
+        config.limits.max_messages = 20;
+        config.stranger_share = 10;
+    });
+    rig.admit(1, &[(1, AdmissionClass::Contact, 0), (2, AdmissionClass::Link, 0)]);
+    let longest = blob(0, MAX_BLOB_STRANGER);
+    assert_eq!(
+        rig.store_one(1, &blob(0, MAX_BLOB_STRANGER + 1), by_token(1, 2)),
+        Some(ErrorCode::TooLarge)
+    );
+    assert_eq!(rig.store_one(1, &longest, by_token(1, 2)), None);
+    assert_eq!(rig.store_one(1, &blob(1, 10), by_token(1, 2)), None);
+    assert_eq!(rig.store_one(1, &blob(2, 10), by_token(1, 2)), Some(ErrorCode::QuotaExceeded));
+    for number in 10..28 {
+        assert_eq!(rig.store_one(1, &blob(number, 10), by_token(1, 1)), None);
+    }
+    assert_eq!(rig.store_one(1, &blob(99, 10), by_token(1, 1)), Some(ErrorCode::QuotaExceeded));
+}
+
+#[test]
+fn a_share_of_bytes_fits_one_blob_at_least() {
+    let mut rig = Rig::with_owner(|config| {
+        config.limits.max_bytes = 100_000;
+        config.stranger_share = 10;
+    });
+    assert_eq!(rig.store_one(1, &blob(1, MAX_BLOB_STRANGER), by_token(1, 2)), None);
+    assert_eq!(rig.store_one(1, &blob(2, 1), by_token(1, 2)), Some(ErrorCode::QuotaExceeded));
+    assert_eq!(rig.store_one(1, &blob(3, 30_000), by_token(1, 1)), None);
+}
+
+#[test]
+fn a_token_is_worth_its_quota_each_day() {
+    let mut rig = Rig::with_owner(|_| {});
+    for number in 0..3 {
+        assert_eq!(rig.store_one(1, &blob(number, 9), by_token(1, 2)), None);
+    }
+    let refused = rig.store(1, &blob(9, 9), &[by_token(1, 2)])[0];
+    assert_eq!(refused.refused, Some(ErrorCode::RateLimited));
+    // It is noon.
+    assert_eq!(refused.retry_after, Some(43_200));
+    rig.pass(43_199_999);
+    assert_eq!(rig.store_one(1, &blob(9, 9), by_token(1, 2)), Some(ErrorCode::RateLimited));
+    rig.pass(1);
+    assert_eq!(rig.store_one(1, &blob(9, 9), by_token(1, 2)), None);
+    // A revoked token is worth nothing, and a wrong one never was.
+    rig.admit(1, &[]);
+    assert_eq!(rig.store_one(1, &blob(10, 9), by_token(1, 2)), Some(ErrorCode::NotAdmitted));
+    assert_eq!(rig.store_one(1, &blob(10, 9), by_token(1, 1)), Some(ErrorCode::NotAdmitted));
+}
+
+#[test]
+fn work_opens_for_its_hour_blob_and_relay() {
+    let mut rig = Rig::with_owner(|config| config.pow_difficulty = POW);
+    rig.open(2, None);
+    let hour = rig.now.wall.hour();
+    let not_admitted = Some(ErrorCode::NotAdmitted);
+    let mut store = |blob: &[u8], to| rig.store_one(2, blob, to);
+    assert_eq!(store(b"a", by_work(&relay(), 1, b"a", hour)), None);
+    assert_eq!(store(b"b", by_work(&relay(), 1, b"b", hour - 1)), None);
+    assert_eq!(store(b"c", by_work(&relay(), 1, b"c", hour - 2)), not_admitted);
+    assert_eq!(store(b"c", by_work(&relay(), 1, b"c", hour + 1)), not_admitted);
+    // A proof of eight bits fits something else by chance once in 256 times; these do not.
+    assert_eq!(store(b"d", by_work(&relay(), 1, b"a", hour)), not_admitted, "another blob");
+    assert_eq!(store(b"c", by_work(&key(7), 1, b"c", hour)), not_admitted, "another relay");
+    assert_eq!(
+        store(&blob(1, MAX_BLOB_STRANGER + 1), by_work(&relay(), 1, b"a", hour)),
+        Some(ErrorCode::TooLarge)
+    );
+    // Where no work is taken, none is enough.
+    let mut rig = Rig::with_owner(|config| config.pow_difficulty = 0);
+    assert_eq!(rig.store_one(1, b"a", by_work(&relay(), 1, b"a", hour)), not_admitted);
+}
+
+/// L23: a stranger cannot tell a full mailbox from none, nor a wrong token from no mailbox.
+#[test]
+fn l23_answers_are_no_oracle() {
+    let mut rig = Rig::with_owner(|config| {
+        config.pow_difficulty = POW;
+        config.limits.max_messages = 1;
+    });
+    rig.open(2, None);
+    let hour = rig.now.wall.hour();
+    assert_eq!(rig.store_one(1, b"fills it", by_session(1)), None);
+    let full = rig.store(2, b"x", &[by_work(&relay(), 1, b"x", hour)]);
+    let none = rig.store(2, b"x", &[by_work(&relay(), 5, b"x", hour)]);
+    assert_eq!(full, none);
+    let wrong = rig.store(2, b"x", &[by_token(1, 9)]);
+    let none = rig.store(2, b"x", &[by_token(5, 9)]);
+    assert_eq!(wrong, none);
+    assert_eq!(wrong[0].refused, Some(ErrorCode::NotAdmitted));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever is stored and acknowledged, in whatever order: no bound is ever exceeded, what was
+    /// taken is delivered exactly once until it is acknowledged, and the counters equal the rows.
+    #[test]
+    fn no_history_breaks_a_bound(
+        steps in prop::collection::vec((0..4_u8, 0..40_u64, 1..400_usize), 1..120),
+    ) {
+        let mut rig = Rig::with_owner(|config| {
+            config.limits.max_messages = 10;
+            config.limits.max_bytes = 2000;
+            config.stranger_share = 30;
+            config.max_window = 700;
+        });
+        rig.open(2, None);
+        rig.admit(1, &[(1, AdmissionClass::Contact, 0), (2, AdmissionClass::Link, 6)]);
+        rig.retrieve(1, u32::MAX);
+        let mut waiting = std::collections::BTreeSet::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for (kind, number, length) in steps {
+            match kind {
+                0 | 1 => {
+                    let bytes = blob(number, length.max(8));
+                    let refused = rig.store_one(2, &bytes, by_token(1, kind + 1));
+                    if refused.is_none() {
+                        waiting.insert(BlobId::of(&key(1), &bytes));
+                    }
+                }
+                2 => {
+                    let first = seen.pop_first();
+                    if let Some((sequence, blob_id)) = first {
+                        rig.acknowledge(1, &[sequence]);
+                        waiting.remove(&blob_id);
+                    }
+                }
+                _ => rig.pass(number * 1000),
+            }
+            for message in rig.pushed(1) {
+                prop_assert!(waiting.contains(&message.blob_id));
+                prop_assert!(seen.insert((message.sequence, message.blob_id)), "pushed twice");
+            }
+            let mailbox = rig.store.mailbox(&key(1)).unwrap().unwrap();
+            prop_assert!(mailbox.messages <= 10 && mailbox.bytes <= 2000);
+            prop_assert!(mailbox.stranger_messages <= 3);
+            prop_assert_eq!(mailbox.messages, u64::try_from(waiting.len()).unwrap());
+        }
+    }
+}
