@@ -4,6 +4,7 @@ mod attacks;
 mod life;
 mod order;
 mod rivals;
+mod vectors;
 
 use std::time::Duration;
 
