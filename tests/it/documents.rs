@@ -163,6 +163,44 @@ fn size(bytes: usize) -> String {
 }
 
 #[test]
+fn documents_name_only_files_that_exist() {
+    let folders = [
+        "common/",
+        "node/",
+        "relay-server/",
+        "rendezvous/",
+        "tests/",
+        "scripts/",
+        "docs/",
+        "deploy/",
+        "fuzz/",
+        ".ci/",
+    ];
+    let mut missing = Vec::new();
+    for folder in [root(), root().join("docs")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let mut text = fs::read_to_string(&path).unwrap();
+            if let (Some(begin), Some(end)) = (text.find(MAP_BEGIN), text.find(MAP_END)) {
+                text.replace_range(begin..end, "");
+            }
+            // Between two backticks stands every second piece.
+            for quoted in text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+                let name = quoted.split(' ').next().unwrap_or_default();
+                let is_path = folders.iter().any(|folder| name.starts_with(folder));
+                if is_path && !root().join(name).exists() {
+                    missing.push(format!("{}: {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn the_code_map_names_every_file() {
     let path = root().join("docs/architecture.md");
     let text = fs::read_to_string(&path).unwrap();
@@ -187,7 +225,8 @@ fn code_map() -> String {
     for folder in MAPPED {
         let mut files = Vec::new();
         collect(&root().join(folder), &mut files);
-        files.sort();
+        // A module before its folder.
+        files.sort_by_key(|file| file.with_extension(""));
         map.push_str(&format!("### `{folder}/`\n\n| file | what it is |\n|---|---|\n"));
         for file in files {
             let name = file.strip_prefix(root().join(folder)).unwrap().display().to_string();
@@ -198,7 +237,7 @@ fn code_map() -> String {
     map
 }
 
-/// All sources but tests, in order of their paths: a module before its folder.
+/// All sources but tests.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -10,6 +10,7 @@
 )]
 
 mod decoders;
+mod documents;
 mod layers;
 mod rendezvous_tls;
 mod vectors;
