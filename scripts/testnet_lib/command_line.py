@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/testnet",
         description="A whole SREMP network on this machine, of real programs.",
-        epilog="The programs are built with cargo, or taken from $SREMP_BIN_DIR.",
+        epilog="The programs are built with cargo, or taken from $SREMP_BIN_DIR. "
+        "With TESTNET_LOG=debug their logs say more.",
         parents=[common],
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -165,14 +165,14 @@ class Network:
             programs.prepare(program, self.binaries, servers, relays[turn:] + relays[:turn])
             self.start(program)
 
-    def introduce(self, but: tuple[str, ...] = ()) -> None:
-        """Every node gets every other as a contact, under its name here. Those in `but` do not
-        get each other."""
+    def introduce(self, but: frozenset[tuple[str, str]] = frozenset()) -> None:
+        """Every node gets every other as a contact, under its name here, from its link. `but`
+        says who does not get whom."""
         nodes = self.of_kind("node")
 
         def meet(program: Program) -> None:
             for other in nodes:
-                if other is not program and not {other.name, program.name} <= set(but):
+                if other is not program and (program.name, other.name) not in but:
                     self.node(program.name).call(
                         "contact", "add", other.link or "", "--alias", other.name
                     )

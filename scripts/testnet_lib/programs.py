@@ -77,19 +77,25 @@ def environment(program: Program) -> dict[str, str]:
     of the person's own programs stay out of it."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SREMP_")}
     data, tls = Path(program.home) / "data", Path(program.home) / "tls"
+    level = os.environ.get("TESTNET_LOG", "info")
     settings = {
         # The whole network lives on loopback, which nodes do not dial on a stranger's word.
-        "node": {"SREMP__NODE__ALLOW_PRIVATE_ADDRESSES": "true"},
+        "node": {
+            "SREMP__NODE__ALLOW_PRIVATE_ADDRESSES": "true",
+            "SREMP__LOG__LEVEL": level,
+        },
         "relay": {
             "SREMP_RELAY__SERVER__DATA": str(data),
             "SREMP_RELAY__SERVER__LISTEN": program.address,
             "SREMP_RELAY__SERVER__ADVERTISE": json.dumps([program.address]),
+            "SREMP_RELAY__LOG__LEVEL": level,
         },
         "rendezvous": {
             "SREMP_RENDEZVOUS__SERVER__DATA": str(data),
             "SREMP_RENDEZVOUS__SERVER__LISTEN": program.address,
             "SREMP_RENDEZVOUS__TLS__CERT": str(tls / "cert.pem"),
             "SREMP_RENDEZVOUS__TLS__KEY": str(tls / "key.pem"),
+            "SREMP_RENDEZVOUS__LOG__LEVEL": level,
         },
     }
     return {**inherited, **settings[program.kind]}

@@ -15,6 +15,8 @@ from .transcript import Transcript
 
 NODES, RELAYS, RENDEZVOUS = 4, 2, 2
 SENT_WITHIN_S = 2.0
+# Who does not get whom into the address book at the beginning.
+STRANGERS = frozenset({("node1", "node4"), ("node4", "node1"), ("node4", "node3")})
 
 
 def tell(directory: Path | None) -> int:
@@ -51,44 +53,50 @@ def arrival(network: Network, t: Transcript) -> None:
             raise Broken(f"{program.name} runs", "a process", "none")
     seconds = time.monotonic() - began
     t.holds("two rendezvous servers, two relays and four nodes are ready", f"{seconds:.1f} s")
-    # node1 and node4 shall find each other by themselves.
-    network.introduce(but=("node1", "node4"))
+    network.introduce(but=STRANGERS)
     t.claim(
         "node2 has node1, node3 and node4 in its address book",
         ["node1", "node3", "node4"],
-        lambda: sorted(
-            contact["alias"] for contact in network.node("node2").call("contact", "list")
-        ),
+        lambda: sorted(entry["alias"] for entry in network.node("node2").call("contact", "list")),
     )
 
 
 def discovery(network: Network, t: Transcript) -> None:
     t.chapter("Found by id")
     one, four = network.node("node1"), network.node("node4")
-    t.say("All that node1 knows of node4 is its id. It asks a rendezvous server.")
+    t.say("All that node1 and node4 know of each other is an id.")
+    four.call("contact", "add", one.id, "--alias", "node1")
     one.call("contact", "add", four.id, "--alias", "node4")
+    one.send("node4", "I looked you up.")
     t.claim(
-        "the server knows who that is, and which relays take its messages",
+        "node1 asked a rendezvous server, and now knows node4's name and relays",
         ("node4", RELAYS),
         lambda: name_and_relays(one.call("contact", "show", "node4")),
     )
-    sent = one.send("node4", "We have not met. May I?")
+    t.claim("node4 reads what node1 wrote", ["I looked you up."], lambda: four.texts("node1"))
+
+
+def stranger(network: Network, t: Transcript) -> None:
+    t.chapter("A stranger")
+    three, four = network.node("node3"), network.node("node4")
+    t.say("node3 has a link of node4. node4 knows nothing of node3.")
+    sent = three.send("node4", "We have not met. May I?")
     t.claim(
-        "a stranger's message waits among node4's requests",
-        [one.id],
+        "what node3 writes waits among node4's requests",
+        [three.id],
         lambda: [request["id"] for request in four.call("requests", "list")],
     )
-    four.call("requests", "accept", one.id)
-    four.call("contact", "alias", one.id, "node1")
+    four.call("requests", "accept", three.id)
+    four.call("contact", "alias", three.id, "node3")
     t.claim(
         "node4 accepts, and reads it",
         ["We have not met. May I?"],
-        lambda: four.texts("node1"),
+        lambda: four.texts("node3"),
     )
     t.claim(
-        "node1 knows that it was delivered",
+        "node3 knows that it was delivered",
         "delivered",
-        lambda: one.state_of("node4", sent["message_id"]),
+        lambda: three.state_of("node4", sent["message_id"]),
     )
 
 
@@ -234,6 +242,7 @@ def departure(network: Network, t: Transcript) -> None:
 CHAPTERS = [
     arrival,
     discovery,
+    stranger,
     direct,
     asleep,
     group,

@@ -151,11 +151,8 @@ fn files_say_what_they_are_and_stay_short() {
         if !source.text.starts_with("//! ") {
             violations.push(source.violation(1, "the first line says what the file is: `//! ...`"));
         }
-        let bound = if source.path.ends_with("/main.rs") && !source.path.starts_with("tests/it/") {
-            MAX_MAIN_LINES
-        } else {
-            MAX_LINES
-        };
+        let is_main = source.path.ends_with("/src/main.rs");
+        let bound = if is_main { MAX_MAIN_LINES } else { MAX_LINES };
         let lines = source.text.lines().count();
         if lines > bound {
             let rule = format!("{lines} lines, and at most {bound} are allowed: split by subject");
