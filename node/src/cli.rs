@@ -3,7 +3,7 @@
 //! This file says what words there are; [`plan`] turns them into work, [`run`] does it, [`print`]
 //! shows the result to a person, [`safe`] keeps other people's text from acting on the terminal.
 
-pub mod client;
+mod log;
 pub mod plan;
 pub mod print;
 pub mod qr;
@@ -23,9 +23,11 @@ use crate::api::{DEFAULT_HISTORY, Flag, MAX_HISTORY, MessageState, PathPolicy};
 /// A messenger whose users own every part of the path.
 #[derive(Debug, Parser)]
 #[command(name = "sremp", version, about, disable_help_subcommand = true)]
-#[command(after_help = "WHO, TO, WITH and GROUP are an alias, a name, an id or the beginning of one; \
+#[command(
+    after_help = "WHO, TO, WITH and GROUP are an alias, a name, an id or the beginning of one; \
 `contact:` or `group:` in front says which is meant.\n\
-Exit codes: 0 done, 1 failed, 2 usage, 3 no node running, 4 not found, 5 refused, 6 timed out.")]
+Exit codes: 0 done, 1 failed, 2 usage, 3 no node running, 4 not found, 5 refused, 6 timed out."
+)]
 pub struct CommandLine {
     /// The node's directory; default: the platform's data directory
     #[arg(long, global = true, env = "SREMP_HOME", value_name = "DIR")]

@@ -313,8 +313,7 @@ mod tests {
         ] {
             let over_default = with(name, value).unwrap();
             assert_ne!(over_default, Config::default(), "{effect}");
-            let over_file =
-                Config::parse(EXAMPLE, [(name.to_owned(), value.to_owned())]).unwrap();
+            let over_file = Config::parse(EXAMPLE, [(name.to_owned(), value.to_owned())]).unwrap();
             assert_eq!(over_file, over_default, "{effect}");
         }
         let listed = with("SREMP__NODE__ADVERTISE", "a.example:1, 192.0.2.1:2").unwrap();

@@ -7,6 +7,7 @@
 //! ```
 #![expect(clippy::disallowed_methods, reason = "this is the shell that the rule is about")]
 
+pub mod client;
 pub mod core;
 pub mod handle;
 pub mod http;

@@ -30,6 +30,24 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json:
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
+/// The same JSON text with the additional escapes, whoever wrote it. Raw control characters, which
+/// are only white space between tokens in valid JSON, are dropped, and with them the final line feed.
+#[must_use]
+pub fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if acts_on_text(c) {
+            // Outside of strings these are not JSON at all; inside, this is their other spelling.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else if !c.is_control() {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Compact, with the additional escapes.
 #[derive(Clone, Copy, Debug)]
 struct Harmless;
@@ -69,5 +87,15 @@ mod tests {
         assert!(json.contains("\\u202e") && json.contains("\\udb40\\udc41"));
         assert!(json.contains('\u{e9}') && json.contains('\u{1F600}'), "harmless text stays");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
+    }
+
+    #[test]
+    fn c08_json_of_others_is_made_harmless() {
+        let raw = serde_json::to_string(&["a\u{9B}21t\u{202E}b", "\u{1B}\n", "c"]).unwrap();
+        let json = harmless(&format!("{raw}\n"));
+        assert!(!json.chars().any(|c| c.is_control() || acts_on_text(c)), "{json:?}");
+        let same: Vec<String> = serde_json::from_str(&json).unwrap();
+        assert_eq!(same, ["a\u{9B}21t\u{202E}b", "\u{1B}\n", "c"]);
+        assert_eq!(harmless("{\u{1B}[2J}\n"), "{[2J}");
     }
 }

@@ -129,6 +129,8 @@ pub struct SessionView {
     pub name: String,
     /// What the owner calls them.
     pub alias: Option<String>,
+    /// They are a bot.
+    pub is_machine_account: bool,
     /// Whether it is a session with a mailbox keeper of ours.
     pub relay: bool,
     /// Who dialled.
@@ -359,6 +361,8 @@ pub struct MessageView {
     pub from: String,
     /// How the author is called here: alias, else name.
     pub from_name: String,
+    /// The author is a bot, as far as known here.
+    pub from_is_machine_account: bool,
     /// Which way it went.
     pub direction: Direction,
     /// The text; for a notice, the sentence that says what happened.
@@ -398,6 +402,8 @@ pub struct RecipientView {
     pub id: String,
     /// How they are called here.
     pub name: String,
+    /// They are a bot, as far as known here.
+    pub is_machine_account: bool,
     /// How far.
     pub state: MessageState,
     /// Why it failed, or what it waits for.
@@ -490,6 +496,8 @@ pub struct MemberView {
     pub name: String,
     /// What the owner calls them.
     pub alias: Option<String>,
+    /// They are a bot, as far as known here.
+    pub is_machine_account: bool,
     /// What they may do.
     pub role: Role,
     /// The owner of this node.

@@ -1,7 +1,7 @@
 //! A link as a QR code of half blocks, two modules in one character.
 
-use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 
 /// The code; [`None`] when the text is too long for one.
 ///
@@ -10,7 +10,9 @@ use qrcode::render::unicode::Dense1x2;
 /// dark, and the quiet zone around the code makes it readable on light ones.
 #[must_use]
 pub fn draw(link: &str) -> Option<String> {
-    let code = QrCode::new(link.to_ascii_uppercase()).ok()?;
+    // The lowest level of error correction: a screen is not a creased piece of paper, and the
+    // smaller code fits into a window.
+    let code = QrCode::with_error_correction_level(link.to_ascii_uppercase(), EcLevel::L).ok()?;
     let picture = code
         .render::<Dense1x2>()
         .dark_color(Dense1x2::Light)

@@ -1,231 +1,279 @@
 //! Does what was typed, and decides where its outcome is printed and with which exit code.
+//!
+//! Answers go to standard output, problems to standard error; `--json` changes the form of both
+//! and nothing else. Streams are handed in, so that tests see what a person would.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use sremp_common::limit::{MAX_PICTURE, MAX_TEXT};
 
-use super::client::Client;
 use super::plan::{Plan, Show, plan};
-use super::{CommandLine, print, safe};
+use super::print::parse;
+use super::{CommandLine, log, print, safe};
 use crate::api::route::Request;
 use crate::api::{
     ApiError, Command, ErrorBody, ErrorKind, InitOptions, InitReply, MessageState, MessageView,
     SentView, json,
 };
 use crate::config::{Config, Home};
+use crate::io::client::Client;
 
-/// What needs the shell: handed in by the program's entry, so that the command line does not
-/// depend on it.
+/// What is done without asking a running node.
 #[derive(Clone, Copy, Debug)]
 pub struct Shell {
     /// Makes a home.
     pub init: fn(&Home, &InitOptions) -> Result<InitReply, ApiError>,
-    /// Is the node.
+    /// Is the node, until a signal; the last argument asks for JSON on standard output.
     pub run: fn(&Home, &Config, bool) -> Result<(), ApiError>,
     /// Validates the data directory.
     pub check: fn(&Home) -> Result<(), ApiError>,
 }
 
-/// Reads the command line, does it, and answers with the exit code.
+/// The three standard streams.
+pub struct Streams<'a> {
+    /// Standard input.
+    pub input: &'a mut dyn Read,
+    /// Whether somebody types there.
+    pub input_is_terminal: bool,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+}
+
+impl std::fmt::Debug for Streams<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Streams")
+    }
+}
+
+/// Reads this process's command line, does it, and answers with the exit code.
 #[must_use]
 pub fn main(shell: Shell) -> ExitCode {
-    let wants_json = std::env::args_os().any(|argument| argument == "--json");
-    let line = match CommandLine::try_parse() {
+    use std::io::IsTerminal as _;
+    let mut input = std::io::stdin();
+    let streams = Streams {
+        input_is_terminal: input.is_terminal(),
+        input: &mut input,
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    ExitCode::from(execute(std::env::args_os(), shell, streams))
+}
+
+/// Does what `arguments` say (the first is the program's name), and gives the exit code.
+pub fn execute(
+    arguments: impl IntoIterator<Item = OsString>,
+    shell: Shell,
+    mut streams: Streams<'_>,
+) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let line = match CommandLine::try_parse_from(&arguments) {
         Ok(line) => line,
-        Err(error) => return refused_arguments(&error, wants_json),
+        Err(error) => return refused_arguments(&error, wants_json(&arguments), &mut streams),
     };
     let json = line.json;
-    match act(line, shell) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Error(error)) => {
-            print_error(&error, json);
-            ExitCode::from(error.code.exit_code())
+    match act(line, shell, &mut streams) {
+        Ok(()) => 0,
+        Err(error) => {
+            print_error(&error, json, streams.err);
+            error.code.exit_code()
         }
-        Err(Stop::TimedOut) => ExitCode::from(ErrorKind::TimedOut.exit_code()),
     }
 }
 
-/// Why a command ends early.
-enum Stop {
-    Error(ApiError),
-    /// The message is on its way still; it has been printed.
-    TimedOut,
+/// Whether JSON is asked for on a command line that could not be read.
+fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json")
 }
 
-impl From<ApiError> for Stop {
-    fn from(error: ApiError) -> Self {
-        Self::Error(error)
-    }
-}
-
-fn act(line: CommandLine, shell: Shell) -> Result<(), Stop> {
+fn act(line: CommandLine, shell: Shell, streams: &mut Streams<'_>) -> Result<(), ApiError> {
     let home = home(line.home)?;
-    let here = std::env::current_dir().unwrap_or_default();
     let json = line.json;
+    // Only relative paths need it, and only when it is known.
+    let here = std::env::current_dir().unwrap_or_default();
     match plan(line.action, &here) {
         Plan::Init(options) => {
             let reply = (shell.init)(&home, &options)?;
-            show(json, &reply, || print::init(&reply, &home))?;
+            let run = format!("sremp --home {} run", home.path().display());
+            show(streams, json, &reply, || print::init(&reply, &run))
         }
         Plan::Run => {
-            let config = Config::load(&home).map_err(ApiError::from)?;
-            log(&config);
-            (shell.run)(&home, &config, json)?;
+            let config = Config::load(&home)?;
+            log::start(config.log);
+            (shell.run)(&home, &config, json)
         }
         Plan::Check => {
-            Config::load(&home).map_err(ApiError::from)?;
+            Config::load(&home)?;
             (shell.check)(&home)?;
             let path = home.path().display().to_string();
-            show(json, &serde_json::json!({ "home": path, "ok": true }), || {
+            show(streams, json, &serde_json::json!({ "home": path, "ok": true }), || {
                 format!("{path}: configuration and data directory are in order")
-            })?;
+            })
         }
-        Plan::Ask { command, show: how } => ask(&home, json, command, how)?,
+        Plan::Ask { command, show } => ask(&home, json, command, show, streams),
         Plan::Picture { file } => {
             let bytes = read_picture(&file)?;
-            ask(&home, json, Command::IdentityPicture { bytes }, Show::default())?;
+            ask(&home, json, Command::IdentityPicture { bytes }, Show::default(), streams)
         }
         Plan::Send { to, text, reply_to, wait, timeout } => {
-            let text = text.map_or_else(read_text, Ok)?;
-            let command = Command::Send { to, text, reply_to };
-            send(&home, json, command, wait.map(MessageState::from), timeout)?;
+            let text = text.map_or_else(|| read_text(streams), Ok)?;
+            let command = Command::Send { to, text: checked(text)?, reply_to };
+            let wait = wait.map(|state| Wait { state: state.into(), timeout });
+            send(&home, json, command, wait, streams)
         }
-        Plan::Watch { after } => watch(&home, after)?,
-        Plan::Chat { .. } => return Err(not_yet("the terminal interface").into()),
-        Plan::Export { .. } | Plan::Import { .. } => {
-            return Err(not_yet("export and import of identities").into());
-        }
+        Plan::Watch { after } => watch(&home, after, streams),
+        Plan::Chat { .. } => Err(not_yet("the terminal user interface")),
+        Plan::Export { .. } => Err(not_yet("the export of an identity")),
+        Plan::Import { .. } => Err(not_yet("the import of an identity")),
     }
-    Ok(())
 }
 
 fn not_yet(what: &str) -> ApiError {
-    ApiError::failed(format!("{what} is not part of this version yet"))
+    ApiError::failed(format!("{what} is not part of this version"))
 }
 
 fn home(given: Option<PathBuf>) -> Result<Home, ApiError> {
-    given
-        .or_else(Home::default_path)
-        .map(Home::new)
+    let path = given.filter(|path| !path.as_os_str().is_empty()).or_else(Home::default_path);
+    path.map(Home::new)
         .ok_or_else(|| ApiError::usage("this system has no data directory; say --home DIR"))
 }
 
-fn ask(home: &Home, json: bool, command: Command, how: Show) -> Result<(), ApiError> {
-    let runtime = runtime()?;
-    let request = Request::Command(command.clone());
-    let answer = runtime.block_on(async {
-        Client::connect(home.path(), &home.socket()).await?.ask(&request).await
-    })?;
-    if json {
-        return write_out(&answer);
-    }
-    write_out(safe::block(&print::answer(&command, &answer, how)?).as_bytes())
+fn ask(
+    home: &Home,
+    json: bool,
+    command: Command,
+    how: Show,
+    streams: &mut Streams<'_>,
+) -> Result<(), ApiError> {
+    let answer = Client::connect(home)?.ask(&Request::Command(command.clone()))?;
+    let text = if json { answer } else { print::answer(&command, &answer, how)? };
+    write_out(streams, &text)
 }
 
+/// What `send` waits for, and how many seconds.
+#[derive(Clone, Copy)]
+struct Wait {
+    state: MessageState,
+    timeout: u32,
+}
+
+/// The message is shown whatever becomes of the wait: it is queued, and goes its way.
 fn send(
     home: &Home,
     json: bool,
     command: Command,
-    wait: Option<MessageState>,
-    timeout: u32,
-) -> Result<(), Stop> {
-    let runtime = runtime()?;
-    let (sent, error) = runtime.block_on(async {
-        let mut client = Client::connect(home.path(), &home.socket()).await?;
-        let answer = client.ask(&Request::Command(command)).await?;
-        let sent: SentView = parse(&answer)?;
-        let Some(state) = wait else { return Ok((sent, None)) };
-        let id = sent.message_id.clone();
-        let answer = client.ask(&Request::Wait { id, state, timeout }).await?;
-        let view: MessageView = parse(&answer)?;
-        Ok::<_, ApiError>((SentView { state: view.state, ..sent }, view.error))
-    })?;
-    show(json, &sent, || print::sent(&sent, wait))?;
-    match wait {
-        Some(_) if sent.state == MessageState::Failed => {
-            let why = error.unwrap_or_else(|| "it will not arrive".to_owned());
-            Err(Stop::Error(ApiError::failed(format!("the message failed: {why}"))))
-        }
-        Some(wanted) if !sent.state.has_reached(wanted) => Err(Stop::TimedOut),
-        _ => Ok(()),
-    }
-}
-
-fn watch(home: &Home, after: Option<u64>) -> Result<(), ApiError> {
-    runtime()?.block_on(async {
-        let mut client = Client::connect(home.path(), &home.socket()).await?;
-        let mut out = std::io::stdout();
-        client
-            .follow(&Request::Watch { after }, |bytes| {
-                out.write_all(bytes)?;
-                out.flush()
-            })
-            .await
-    })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, ApiError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| ApiError::failed(format!("no runtime: {error}")))
-}
-
-pub(super) fn parse<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(answer).map_err(|_| {
-        ApiError::failed("the node answers in another version; use the same version of both")
-    })
-}
-
-fn read_text() -> Result<String, ApiError> {
-    let mut text = String::new();
-    if std::io::stdin().is_terminal() {
-        // Whoever types sees where the text goes, and how it ends.
-        let _ = writeln!(std::io::stderr(), "type the message, end it with Ctrl-D");
-    }
-    let limit = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX).saturating_add(1);
-    std::io::stdin()
-        .take(limit)
-        .read_to_string(&mut text)
-        .map_err(|_| ApiError::usage("the text on standard input is not UTF-8"))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    if text.len() > MAX_TEXT {
-        return Err(ApiError::usage(format!("a message has at most {MAX_TEXT} bytes")));
-    }
-    Ok(text.to_owned())
-}
-
-fn read_picture(file: &std::path::Path) -> Result<Vec<u8>, ApiError> {
-    let too_large = || {
-        ApiError::usage(format!("a picture has at most {MAX_PICTURE} bytes; make it smaller"))
+    wait: Option<Wait>,
+    streams: &mut Streams<'_>,
+) -> Result<(), ApiError> {
+    let mut client = Client::connect(home)?;
+    let mut sent: SentView = parse(&client.ask(&Request::Command(command))?)?;
+    let outcome = match wait {
+        None => Ok(()),
+        Some(wait) => wait_for(&mut client, &mut sent, wait),
     };
-    let bytes = std::fs::read(file)
-        .map_err(|error| ApiError::usage(format!("cannot read {}: {error}", file.display())))?;
-    if bytes.len() > MAX_PICTURE { Err(too_large()) } else { Ok(bytes) }
+    show(streams, json, &sent, || print::sent(&sent))?;
+    outcome
+}
+
+fn wait_for(client: &mut Client, sent: &mut SentView, wait: Wait) -> Result<(), ApiError> {
+    let Wait { state: wanted, timeout } = wait;
+    let id = sent.message_id.clone();
+    let answer = client.ask(&Request::Wait { id, state: wanted, timeout })?;
+    let view: MessageView = parse(&answer)?;
+    sent.state = view.state;
+    if view.state.has_reached(wanted) {
+        return Ok(());
+    }
+    if view.state == MessageState::Failed {
+        let why = view.error.unwrap_or_else(|| "it will not arrive".to_owned());
+        return Err(ApiError::failed(format!("the message failed: {why}")));
+    }
+    if view.state >= view.final_state {
+        return Err(ApiError::refused(format!(
+            "the message is {}, and will never be known to be {wanted}: members of a group this large do not confirm",
+            view.state
+        )));
+    }
+    Err(ApiError::timed_out(print::waited_in_vain(sent, wanted, timeout)))
+}
+
+fn watch(home: &Home, after: Option<u64>, streams: &mut Streams<'_>) -> Result<(), ApiError> {
+    let out = &mut *streams.out;
+    // Nobody reads the other end of the pipe any more: that is how a watch ends well.
+    let show = |line: &str| writeln!(out, "{line}").and_then(|()| out.flush()).is_ok();
+    Client::connect(home)?.follow(&Request::Watch { after }, show)
+}
+
+/// The text on standard input, without its last line feed.
+fn read_text(streams: &mut Streams<'_>) -> Result<String, ApiError> {
+    if streams.input_is_terminal {
+        // A hint for whoever types; it is no harm if it cannot be shown.
+        let _ = writeln!(streams.err, "Type the message; end it with Ctrl-D on a line of its own.");
+    }
+    let mut bytes = Vec::new();
+    // Two bytes more than allowed: a last line feed, and one to notice that it is too long.
+    let limit = u64::try_from(MAX_TEXT).unwrap_or(u64::MAX).saturating_add(2);
+    (&mut *streams.input)
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| ApiError::failed(format!("cannot read standard input: {error}")))?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|_| ApiError::usage("the text on standard input is not UTF-8, or too long"))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+fn checked(text: String) -> Result<String, ApiError> {
+    match text.len() {
+        0 => Err(ApiError::usage("the message is empty")),
+        length if length > MAX_TEXT => {
+            Err(ApiError::usage(format!("a message has at most {MAX_TEXT} bytes")))
+        }
+        _ => Ok(text),
+    }
+}
+
+fn read_picture(file: &Path) -> Result<Vec<u8>, ApiError> {
+    let shown = file.display();
+    let limit = u64::try_from(MAX_PICTURE).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(limit).read_to_end(&mut bytes))
+        .map_err(|error| ApiError::usage(format!("cannot read {shown}: {error}")))?;
+    if bytes.len() > MAX_PICTURE {
+        return Err(ApiError::usage(format!(
+            "{shown} is too large: a picture has at most {MAX_PICTURE} bytes"
+        )));
+    }
+    Ok(bytes)
 }
 
 fn show(
+    streams: &mut Streams<'_>,
     as_json: bool,
     value: &impl serde::Serialize,
     text: impl FnOnce() -> String,
 ) -> Result<(), ApiError> {
-    let out = if as_json {
+    let text = if as_json {
         json::to_string(value).map_err(|error| ApiError::failed(error.to_string()))?
     } else {
-        safe::block(&text())
+        text()
     };
-    write_out(out.as_bytes())
+    write_out(streams, &text)
 }
 
-/// Writes a text and a line feed. A closed pipe is no error of ours.
-fn write_out(text: &[u8]) -> Result<(), ApiError> {
-    let mut out = std::io::stdout().lock();
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let written = out.write_all(text).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    match written {
+/// The one place where standard output is written to, but for the lines of `watch`. A closed pipe
+/// is no failure: whoever closed it has seen enough.
+fn write_out(streams: &mut Streams<'_>, text: &str) -> Result<(), ApiError> {
+    let out = &mut *streams.out;
+    match writeln!(out, "{}", safe::block(text)).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(ApiError::failed(format!("cannot write to standard output: {error}")))
         }
@@ -233,44 +281,28 @@ fn write_out(text: &[u8]) -> Result<(), ApiError> {
     }
 }
 
-fn print_error(error: &ApiError, as_json: bool) {
+fn print_error(error: &ApiError, as_json: bool, err: &mut dyn Write) {
     let text = if as_json {
         json::to_string(&ErrorBody { error: error.clone() }).unwrap_or_default()
     } else {
         format!("sremp: {}", safe::block(&error.message))
     };
     // Where standard error is closed, the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(err, "{text}");
 }
 
 /// Help and version are no errors; everything else is a wrong use.
-fn refused_arguments(error: &clap::Error, as_json: bool) -> ExitCode {
-    if as_json && error.use_stderr() {
-        let text = error.render().to_string();
-        let text = text.trim_start_matches("error: ").trim_end();
-        print_error(&ApiError::usage(text), true);
-    } else {
-        let _ = error.print();
+fn refused_arguments(error: &clap::Error, as_json: bool, streams: &mut Streams<'_>) -> u8 {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        // As in `write_out`: a closed pipe is no failure.
+        let _ = writeln!(streams.out, "{}", text.trim_end());
+        return 0;
     }
-    let code = if error.use_stderr() { ErrorKind::Usage.exit_code() } else { 0 };
-    ExitCode::from(code)
+    let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    print_error(&ApiError::usage(message), as_json, streams.err);
+    ErrorKind::Usage.exit_code()
 }
 
-fn log(config: &Config) {
-    use crate::config::{LogFormat, LogLevel};
-    use tracing::level_filters::LevelFilter;
-    let level = match config.log.level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    // A second call would find a log already: then that one stays.
-    let _ = match config.log.format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-}
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,10 @@ mod tests {
     fn c08_known_attacks() {
         for (attack, shown) in [
             ("\u{1B}]52;c;cm0gLXJmIH4=\u{7}", "^[]52;c;cm0gLXJmIH4=^G"),
-            ("\u{1B}]8;;http://a.example\u{1B}\\click\u{1B}]8;;\u{1B}\\", "^[]8;;http://a.example^[\\click^[]8;;^[\\"),
+            (
+                "\u{1B}]8;;http://a.example\u{1B}\\click\u{1B}]8;;\u{1B}\\",
+                "^[]8;;http://a.example^[\\click^[]8;;^[\\",
+            ),
             ("\u{1B}[21t", "^[[21t"),
             ("\u{9B}21t", "M-^[21t"),
             ("bob\rann", "bob^Mann"),
@@ -81,7 +84,8 @@ mod tests {
 
     #[test]
     fn what_is_harmless_stays() {
-        let text = "Gr\u{fc}\u{df}e \u{1F469}\u{200D}\u{1F680} \u{5E9}\u{5DC}\u{5D5}\u{5DD} e\u{301}";
+        let text =
+            "Gr\u{fc}\u{df}e \u{1F469}\u{200D}\u{1F680} \u{5E9}\u{5DC}\u{5D5}\u{5DD} e\u{301}";
         assert_eq!(line(text), text);
     }
 }

@@ -36,6 +36,15 @@ impl Node {
         Ok(if name.is_empty() { key.short() } else { name })
     }
 
+    /// Whether somebody says of itself that it is a bot; only contacts' identities are known.
+    fn is_machine(&self, tx: &Tx, key: &IdentityKey) -> Result<bool, NodeError> {
+        if *key == self.own.key() {
+            return Ok(self.own.identity().data().flags.is_machine_account);
+        }
+        let identity = Contacts::find(tx, key)?.and_then(|contact| contact.verified_identity());
+        Ok(identity.is_some_and(|identity| identity.data().flags.is_machine_account))
+    }
+
     pub(super) fn message_view(
         &self,
         tx: &Tx,
@@ -48,6 +57,7 @@ impl Node {
                 recipients.push(RecipientView {
                     id: key.to_string(),
                     name: self.name_of(tx, key)?,
+                    is_machine_account: self.is_machine(tx, key)?,
                     state: *state,
                     error: None,
                 });
@@ -65,6 +75,7 @@ impl Node {
             kind,
             from: row.from.to_string(),
             from_name: self.name_of(tx, &row.from)?,
+            from_is_machine_account: self.is_machine(tx, &row.from)?,
             direction: if outgoing { Direction::Out } else { Direction::In },
             text: row.text.clone(),
             reply_to: row.reply_to.map(|id| id.to_string()),
@@ -158,6 +169,7 @@ impl Node {
             id: key.to_string(),
             name: self.plain_name_of(tx, &key)?,
             alias: Contacts::find(tx, &key)?.and_then(|contact| contact.alias),
+            is_machine_account: self.is_machine(tx, &key)?,
             role,
             is_me: key == self.own.key(),
             pending,
@@ -190,6 +202,7 @@ impl Node {
                 id: peer.to_string(),
                 name: self.plain_name_of(tx, &peer)?,
                 alias: contact.and_then(|contact| contact.alias),
+                is_machine_account: self.is_machine(tx, &peer)?,
                 relay: self.mailboxes.contains_key(&peer),
                 direction: match session.direction {
                     crate::transport::Direction::Incoming => Direction::In,

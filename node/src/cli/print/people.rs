@@ -1,0 +1,83 @@
+//! Contacts, listed identities, and strangers that ask.
+
+use super::table::Table;
+use super::{called, flags, listed, maybe, servers, short, utc};
+use crate::api::{ContactView, PeerView, RequestView, Trust};
+
+pub(super) fn contacts(views: &[ContactView]) -> String {
+    if views.is_empty() {
+        return "no contacts yet; add one with: sremp contact add LINK".to_owned();
+    }
+    let mut table = Table::default();
+    for view in views {
+        let name = called(&view.name, view.alias.as_deref(), view.flags.is_machine_account);
+        let warning = if view.name_is_shared { "same name as another contact" } else { "" };
+        table.row([&name, trust(view), view.path.word(), &short(&view.id), warning]);
+    }
+    table.render()
+}
+
+pub(super) fn contact(view: &ContactView) -> String {
+    let mut table = Table::default();
+    table.row(["name", &called(&view.name, None, view.flags.is_machine_account)]);
+    table.row(["alias", view.alias.as_deref().unwrap_or("none")]);
+    table.row(["id", &view.id]);
+    table.row(["trust", trust(view)]);
+    table.row(["safety number", &view.safety_number]);
+    table.row(["flags", &flags(view.flags)]);
+    let version = match view.created {
+        None => "not seen yet".to_owned(),
+        Some(created) => format!("{} of {}", view.version, utc(created)),
+    };
+    table.row(["version", &version]);
+    table.row(["first seen", &utc(view.first_seen)]);
+    table.row(["last seen", &maybe(view.last_seen)]);
+    let policy = view.path_policy.map_or("as the node", |policy| policy.word());
+    table.row(["path", &format!("{} (policy: {policy})", view.path)]);
+    table.row(["addresses", &listed(&view.endpoints)]);
+    servers::relay_records(&mut table, &view.relays);
+    if view.relay_allowed {
+        table.row(["mailbox", "this node holds one for them"]);
+    }
+    if view.name_is_shared {
+        table.row(["warning", "another contact has the same name: tell them apart by their ids"]);
+    }
+    table.render()
+}
+
+pub(super) fn peers(views: &[PeerView]) -> String {
+    if views.is_empty() {
+        return "nobody is listed by the rendezvous servers".to_owned();
+    }
+    let mut table = Table::default();
+    for view in views {
+        let name = called(&view.name, view.alias.as_deref(), view.flags.is_machine_account);
+        let seen = if view.online { "online".to_owned() } else { maybe(view.last_seen) };
+        table.row([&name, &seen, &view.id, &format!("at {}", view.server)]);
+    }
+    table.render()
+}
+
+pub(super) fn requests(views: &[RequestView]) -> String {
+    if views.is_empty() {
+        return "no requests".to_owned();
+    }
+    let mut table = Table::default();
+    for view in views {
+        let name = called(&view.name, None, view.flags.is_machine_account);
+        let what = match &view.group {
+            None => "wants to talk to you".to_owned(),
+            Some(group) => format!("invites you to the group {group}"),
+        };
+        table.row([&utc(view.received_at), &name, &what, &view.id]);
+    }
+    table.render()
+}
+
+fn trust(view: &ContactView) -> &'static str {
+    match (view.trust, view.verified) {
+        (Trust::Rejected, _) => "rejected",
+        (_, true) => "verified",
+        (trust, false) => trust.word(),
+    }
+}

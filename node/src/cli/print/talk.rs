@@ -1,0 +1,92 @@
+//! Messages and groups.
+
+use super::table::Table;
+use super::{called, utc};
+use crate::api::{Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView};
+
+pub(super) fn history(views: &[MessageView], with_ids: bool) -> String {
+    if views.is_empty() {
+        return "no messages".to_owned();
+    }
+    let mut table = Table::default();
+    views.iter().for_each(|view| row(&mut table, view, with_ids));
+    table.render()
+}
+
+pub(super) fn message(view: &MessageView) -> String {
+    let mut table = Table::default();
+    row(&mut table, view, true);
+    let message = table.render();
+    let mut table = Table::default();
+    for recipient in &view.recipients {
+        let name = called(&recipient.name, None, recipient.is_machine_account);
+        let error = recipient.error.as_deref().unwrap_or_default();
+        table.row([&name, recipient.state.word(), error]);
+    }
+    match view.recipients.as_slice() {
+        [] => message,
+        _ => format!("{message}\n\n{}", table.render()),
+    }
+}
+
+/// Time, author, state of own messages, text.
+fn row(table: &mut Table, view: &MessageView, with_id: bool) {
+    let id = if with_id { view.message_id.as_str() } else { "" };
+    let mut text = match view.kind {
+        MessageKind::Text | MessageKind::Notice => view.text.clone(),
+        MessageKind::Reaction => format!("reacts with {}", view.text),
+        MessageKind::Unsupported => "(a kind of message that is not supported yet)".to_owned(),
+    };
+    if let Some(answered) = &view.reply_to {
+        let beginning: String = answered.chars().take(8).collect();
+        text = format!("(to {beginning}) {text}");
+    }
+    if let Some(error) = &view.error {
+        text.push_str("\n! ");
+        text.push_str(error);
+    }
+    let author = match view.kind {
+        MessageKind::Notice => "*".to_owned(),
+        MessageKind::Text | MessageKind::Reaction | MessageKind::Unsupported => {
+            called(&view.from_name, None, view.from_is_machine_account)
+        }
+    };
+    let is_shown = view.direction == Direction::Out || view.state == MessageState::Failed;
+    let state = if is_shown && view.kind != MessageKind::Notice { view.state.word() } else { "" };
+    table.row_with_text([id, &utc(view.sent_at), &author, state], &text);
+}
+
+pub(super) fn groups(views: &[GroupRow]) -> String {
+    if views.is_empty() {
+        return "no groups yet; start one with: sremp group create NAME WHO".to_owned();
+    }
+    let mut table = Table::default();
+    for view in views {
+        let members = match view.members {
+            1 => "1 member".to_owned(),
+            number => format!("{number} members"),
+        };
+        table.row([&view.name, view.state.word(), &members, view.role.word(), &view.id]);
+    }
+    table.render()
+}
+
+pub(super) fn group(view: &GroupView) -> String {
+    let mut table = Table::default();
+    table.row(["name", &view.name]);
+    table.row(["id", &view.id]);
+    table.row(["state", view.state.word()]);
+    table.row(["epoch", &view.epoch.to_string()]);
+    table.row(["authenticator", &view.epoch_authenticator]);
+    table.row(["suite", &format!("0x{:04x}", view.suite)]);
+    let mut members = Table::default();
+    for member in &view.members {
+        let mut name = called(&member.name, member.alias.as_deref(), member.is_machine_account);
+        if member.is_me {
+            name.push_str(" (you)");
+        }
+        let pending = if member.pending { "invited" } else { "" };
+        members.row([&name, member.role.word(), &member.id, pending]);
+    }
+    format!("{}\n\nmembers\n{}", table.render(), super::indented(&members.render()))
+}
