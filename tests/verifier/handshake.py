@@ -208,7 +208,28 @@ def pattern(number, length):
     return bytes((i + number) % 251 for i in range(length))
 
 
+def split_rendezvous_stream(stream):
+    """The messages inside a TLS stream (protocol section 10.1)."""
+    check_header(stream[:7])
+    stream, messages = stream[7:], []
+    while stream:
+        require(len(stream) >= 4, "the stream ends within a length")
+        length, stream = int.from_bytes(stream[:4], "little"), stream[4:]
+        require(length <= 65_536, "a message too long")
+        require(len(stream) >= length, "the stream ends within a message")
+        messages.append(stream[:length])
+        stream = stream[length:]
+    return messages
+
+
 def check_chunks(item):
+    if item["kind"] == "rendezvous":
+        messages = split_rendezvous_stream(bytes.fromhex(item["stream"]))
+        if item["valid"]:
+            require([message.hex() for message in messages] == item["messages"], "other messages")
+            made = b"".join(len(part).to_bytes(4, "little") + part for part in messages)
+            require((HEADER + made).hex() == item["stream"], "other stream")
+        return
     if item["kind"] == "frames":
         frames = split_frames(bytes.fromhex(item["stream"]))
         if item["valid"]:

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use sremp_common::chunk::{CHUNK_HEADER, Incoming, Outgoing};
 use sremp_common::frame::FrameDecoder;
 use sremp_common::id::{hex, unhex};
+use sremp_common::label::VERSION_HEADER;
 use sremp_common::limit::{CHUNK_PAYLOAD, MAX_MESSAGE_STRANGER};
+use sremp_common::long_frame::{LongFrameReader, encode_long_frame};
 use sremp_common::time::Instant;
 
 use super::file::File;
@@ -27,7 +29,7 @@ struct Piece {
 pub(super) fn file() -> File {
     let mut file = File::new(
         "chunks.json",
-        "Chunks and frames; byte i of message k is (i + k) mod 251. Protocol sections 6.2 and 6.6.",
+        "Chunks and frames; byte i of message k is (i + k) mod 251. Protocol sections 6.2, 6.6 and 10.1.",
     );
     for lengths in [
         vec![1],
@@ -43,6 +45,7 @@ pub(super) fn file() -> File {
     }
     add_broken(&mut file);
     add_frames(&mut file);
+    add_rendezvous_streams(&mut file);
     file
 }
 
@@ -240,5 +243,49 @@ fn add_frames(file: &mut File) {
     ] {
         assert!(frames_of(&unhex(stream).unwrap()).is_err(), "{name} is accepted");
         file.mutated(name, why, json!({ "kind": "frames", "stream": stream }));
+    }
+}
+
+/// The messages of a whole stream inside TLS, its header included.
+fn messages_of(stream: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (mut reader, mut rest, mut messages) = (LongFrameReader::new(), stream, Vec::new());
+    while let Some(message) = reader.read(&mut rest).ok()? {
+        messages.push(message);
+    }
+    reader.at_boundary().then_some(messages)
+}
+
+fn add_rendezvous_streams(file: &mut File) {
+    let messages = [b"\x93\x44\x00\x90".to_vec(), b"\x93\x01\x02\x90".to_vec()];
+    for (name, messages) in [
+        ("rendezvous stream, header only", &messages[..0]),
+        ("rendezvous stream, one message", &messages[..1]),
+        ("rendezvous stream, two messages", &messages[..]),
+    ] {
+        let frames = messages.iter().map(|message| encode_long_frame(message).unwrap());
+        let stream =
+            [VERSION_HEADER.to_vec()].into_iter().chain(frames).collect::<Vec<_>>().concat();
+        assert_eq!(messages_of(&stream).unwrap(), messages);
+        let messages: Vec<String> = messages.iter().map(|message| hex(message)).collect();
+        let item = json!({ "kind": "rendezvous", "stream": hex(&stream), "messages": messages });
+        file.valid(name, item);
+    }
+    for (name, why, stream) in [
+        ("no header", "the header comes first", "0400000093440090"),
+        ("another protocol", "not SREMP", "5352454d5101000400000093440090"),
+        ("major version 2", "another major version", "5352454d5002000400000093440090"),
+        ("header cut off", "the stream ends within the header", "5352454d5001"),
+        ("length cut off", "the stream ends within a length", "5352454d500100040000"),
+        ("message cut off", "the stream ends within a message", "5352454d50010004000000934400"),
+        ("65,537 bytes announced", "at most 65,536", "5352454d50010001000100"),
+        (
+            "length in the other order",
+            "lengths are little-endian",
+            "5352454d5001000000000493440090",
+        ),
+    ] {
+        assert!(messages_of(&unhex(stream).unwrap()).is_none(), "{name} is accepted");
+        let item = json!({ "kind": "rendezvous", "stream": stream });
+        file.mutated(&format!("rendezvous stream, {name}"), why, item);
     }
 }
