@@ -105,7 +105,9 @@ impl Groups {
         let record = self.record(tx, group)?;
         let (tip, leaving) = (record.tip(), record.leaving);
         let state = record.state(tip).ok_or(GroupError::StateGone)?;
-        let (active, leaves) = (state.active, state.leaves.clone());
+        let (active, mut leaves) = (state.active, state.leaves.clone());
+        leaves.sort_unstable();
+        leaves.dedup();
         let (entered_at, own_update_at) = (state.entered_at, state.own_update_at);
         let loaded = self.take(tx, group, tip)?;
         let view = &loaded.view;

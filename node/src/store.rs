@@ -77,9 +77,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::NewerSchema`], [`StoreError::Database`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = builder().create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-            other => other.into(),
+        let database = builder().create(path).map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+                StoreError::InUse(path.to_owned())
+            } else {
+                error.into()
+            }
         })?;
         Self::from_database(database)
     }

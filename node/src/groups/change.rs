@@ -318,11 +318,10 @@ fn plan(
     own: IdentityKey,
     proposed_leaves: &[IdentityKey],
 ) -> Result<Plan, GroupError> {
-    let leaves: Vec<IdentityKey> = proposed_leaves
-        .iter()
-        .filter(|who| before.member(who).is_some() && **who != own)
-        .copied()
-        .collect();
+    let mut leaves = proposed_leaves.to_vec();
+    leaves.sort_unstable();
+    leaves.dedup();
+    leaves.retain(|who| before.member(who).is_some() && *who != own);
     let (mut adds, mut removals, mut leaf, mut work) = (Vec::new(), Vec::new(), None, Vec::new());
     match &change {
         Change::Add(key_packages) => {

@@ -89,6 +89,9 @@ pub enum WelcomeError {
     /// The state it leads into was entered before.
     #[error("it was used already")]
     Replayed,
+    /// It leads into an earlier epoch than the one at which we came in.
+    #[error("it is older than the one that you joined by")]
+    Late,
     /// We are a member of this group, and who sent it is no admin of it as we know it.
     #[error("it would replace a group that you are a member of")]
     LiveGroup(GroupId),

@@ -32,8 +32,9 @@ impl Groups {
     /// this fails: then the key package is not used up.
     ///
     /// A Welcome does not replace a group that we are in, with one exception: when an admin of that group
-    /// adds us anew, at a later epoch than we came in. That happens when the branch onto which we were
-    /// invited has lost against a rival.
+    /// adds us anew, at no earlier epoch than we came in. That happens when the branch onto which we were
+    /// invited has lost against a rival. (Whoever does lost work again therefore makes one commit for
+    /// each lost one, so that epochs do not fall back.)
     ///
     /// # Errors
     /// [`GroupError::Welcome`], [`GroupError::Credential`], [`GroupError::Store`].
@@ -161,8 +162,9 @@ impl Groups {
         let Some(record) = self.find_record(tx, group)? else { return Ok(false) };
         let tip = record.tip();
         let active = record.state(tip).is_some_and(|state| state.active);
-        if epoch <= record.joined_epoch {
-            return Err(WelcomeError::Replayed.into());
+        if epoch < record.joined_epoch {
+            // Held back by somebody since before we came in: it would lead us out again.
+            return Err(WelcomeError::Late.into());
         }
         if !active {
             return Ok(false);

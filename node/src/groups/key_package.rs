@@ -118,11 +118,13 @@ impl Groups {
         if key_package.ciphersuite() != SUITE {
             return Err(KeyPackageError::Suite.into());
         }
-        let (certified, leaf) =
-            verify_leaf(key_package.leaf_node()).map_err(|error| match error {
-                CredentialError::LeafInfo => GroupError::KeyPackage(KeyPackageError::Leaf),
-                other => GroupError::Credential(other),
-            })?;
+        let (certified, leaf) = verify_leaf(key_package.leaf_node()).map_err(|error| {
+            if error == CredentialError::LeafInfo {
+                GroupError::KeyPackage(KeyPackageError::Leaf)
+            } else {
+                GroupError::Credential(error)
+            }
+        })?;
         if certified.identity_key != *owner {
             return Err(KeyPackageError::WrongOwner.into());
         }

@@ -144,10 +144,12 @@ impl Groups {
             .map_err(|error| verdict::of(group, &error))?;
         let who = sender(&processed, &loaded.view, group)?;
         let refused = |source| OpenError::Policy { group, by: who, source };
-        let proposal = match processed.into_content() {
-            ProcessedMessageContent::ProposalMessage(proposal) => proposal,
-            ProcessedMessageContent::OwnPrivateMessage => return Err(OpenError::Duplicate(group)),
-            _ => return Err(refused(PolicyError::Proposal)),
+        let content = processed.into_content();
+        if matches!(content, ProcessedMessageContent::OwnPrivateMessage) {
+            return Err(OpenError::Duplicate(group));
+        }
+        let ProcessedMessageContent::ProposalMessage(proposal) = content else {
+            return Err(refused(PolicyError::Proposal));
         };
         // A member may propose its own removal, and nothing else.
         let Proposal::Remove(remove) = proposal.proposal() else {
@@ -272,12 +274,12 @@ impl Groups {
         let processed =
             mls.process_message(&provider, message).map_err(|error| verdict::of(group, &error))?;
         let by = sender(&processed, before, group)?;
-        let staged = match processed.into_content() {
-            ProcessedMessageContent::StagedCommitMessage(staged) => staged,
-            ProcessedMessageContent::OwnPrivateMessage => {
-                return Err(OpenError::Invalid { group, why: "our own commit, made elsewhere" });
-            }
-            _ => return Err(OpenError::Invalid { group, why: "not a commit" }),
+        let content = processed.into_content();
+        if matches!(content, ProcessedMessageContent::OwnPrivateMessage) {
+            return Err(OpenError::Invalid { group, why: "our own commit, made elsewhere" });
+        }
+        let ProcessedMessageContent::StagedCommitMessage(staged) = content else {
+            return Err(OpenError::Invalid { group, why: "not a commit" });
         };
         let judged = judge(&staged, before, by).map_err(|refusal| match refusal {
             Refusal::Policy(source) => OpenError::Policy { group, by, source },
@@ -306,6 +308,7 @@ fn sender(
 }
 
 /// Judges everything in a commit, before it is merged.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not named here is not allowed")]
 fn judge(staged: &StagedCommit, before: &View, by: IdentityKey) -> Result<Judged, Refusal> {
     let mut added = Vec::new();
     let mut removed = Vec::new();

@@ -18,8 +18,11 @@ use super::wrap::WrapKeys;
 use super::{GroupError, Groups, MAX_GROUPS, StateId};
 use crate::store::{StoreError, Table, Tx};
 
-/// Loaded groups. One of two members takes some ten kilobytes, one of a thousand some megabytes.
-const MAX_LOADED: usize = 64;
+/// Loaded states.
+const MAX_LOADED: usize = 256;
+
+/// Members of all loaded states together. A state takes some kilobytes for each member.
+const MAX_LOADED_MEMBERS: usize = 4096;
 
 /// Records in memory.
 const MAX_RECORDS: usize = 1024;
@@ -134,7 +137,7 @@ impl Groups {
     pub(super) fn put(&mut self, state: StateId, mut loaded: Loaded) {
         self.uses = self.uses.saturating_add(1);
         loaded.used = self.uses;
-        if self.loaded.len() >= MAX_LOADED
+        while self.is_crowded(loaded.view.members.len())
             && let Some(oldest) = self.loaded.iter().min_by_key(|(_, loaded)| loaded.used)
         {
             // What is in the store is as new: every operation writes through.
@@ -142,6 +145,12 @@ impl Groups {
             self.loaded.remove(&oldest);
         }
         self.loaded.insert(state, loaded);
+    }
+
+    fn is_crowded(&self, more: usize) -> bool {
+        let members = self.loaded.values().map(|loaded| loaded.view.members.len());
+        self.loaded.len() >= MAX_LOADED
+            || members.sum::<usize>().saturating_add(more) > MAX_LOADED_MEMBERS
     }
 
     /// Puts a state back that was changed: dropped again when the input is refused.

@@ -132,17 +132,15 @@ impl Node {
     }
 
     pub(super) fn read(&mut self, blob: &[u8]) -> String {
-        match self.open(blob).unwrap() {
-            Opened::Message { content, .. } => String::from_utf8(content).unwrap(),
-            other => panic!("not a message: {other:?}"),
-        }
+        let opened = self.open(blob).unwrap();
+        let Opened::Message { content, .. } = opened else { panic!("not a message: {opened:?}") };
+        String::from_utf8(content).unwrap()
     }
 
     pub(super) fn events(&mut self, blob: &[u8]) -> Vec<GroupEvent> {
-        match self.open(blob).unwrap() {
-            Opened::Changed { events, .. } => events,
-            other => panic!("not a change: {other:?}"),
-        }
+        let opened = self.open(blob).unwrap();
+        let Opened::Changed { events, .. } = opened else { panic!("not a change: {opened:?}") };
+        events
     }
 
     pub(super) fn summary(&mut self, group: &GroupId) -> Summary {

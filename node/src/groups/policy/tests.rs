@@ -69,7 +69,7 @@ fn only_admins_change_members_name_and_roles() {
             Case { added: vec![3], ..case() },
             Case { removed: vec![(2, who)], ..case() },
             Case { after: policy.clone().renamed("x"), ..case() },
-            Case { after: policy.clone().promoted(p[1]), ..case() },
+            Case { after: policy.promoted(p[1]), ..case() },
         ]
     };
     for case in cases(0) {
@@ -94,7 +94,7 @@ fn what_nobody_may_do() {
         (Case { added: vec![2], removed: vec![(2, 0)], ..case() }, PolicyError::AlreadyMember),
         (Case { after: policy.clone().renamed(""), ..case() }, PolicyError::Name),
         (Case { after: policy.clone().promoted(p[4]), ..case() }, PolicyError::NotMember),
-        (Case { after: policy.clone().demoted(&p[0]), ..case() }, PolicyError::LastAdmin),
+        (Case { after: policy.demoted(&p[0]), ..case() }, PolicyError::LastAdmin),
         (Case { committer: 4, ..case() }, PolicyError::External),
         (
             Case { after: Policy::new(GroupKind::Direct, "", p[0]).unwrap(), ..case() },

@@ -181,6 +181,56 @@ fn m05_replay_of_a_welcome_to_a_last_resort() {
 }
 
 #[test]
+fn m20_a_welcome_that_was_held_back_leads_nowhere() {
+    let mut nodes = nodes(2);
+    let [a, b] = &mut nodes[..] else { unreachable!() };
+    let group = a.create(GroupKind::Group, "team");
+    let mut add = || {
+        let package = a.checked(b);
+        let welcome = a.change(&group, Change::Add(vec![package])).unwrap().welcome.unwrap();
+        (welcome, a.change(&group, Change::Remove(vec![b.key])).unwrap().commit)
+    };
+    let (first, _) = add();
+    let (second, removal) = add();
+    b.join(&second).unwrap();
+    let late = |result| matches!(result, Err(GroupError::Welcome(WelcomeError::Late)));
+    assert!(late(b.join(&first)));
+    b.events(&removal);
+    assert!(late(b.join(&first)));
+}
+
+#[test]
+fn m17_a_sender_restored_from_a_copy_is_noticed() {
+    let (mut a, mut b, group) = pair();
+    let path = tempfile::tempdir().unwrap();
+    let (original, copy) = (path.path().join("a.redb"), path.path().join("copy.redb"));
+    // The same rows in a file that can be copied.
+    let rows = a.rows();
+    let old = a.store.begin().unwrap();
+    let file = Store::open(&original).unwrap();
+    let new = file.begin().unwrap();
+    for (table, key) in rows {
+        let value = old.get(table, &key).unwrap().unwrap();
+        new.put(table, &key, value);
+    }
+    new.accept().unwrap();
+    new.commit().unwrap();
+    drop((old, file));
+    std::fs::copy(&original, &copy).unwrap();
+    a.store = Store::open(&original).unwrap();
+    a.restart();
+    let sent = a.send(&group, "one");
+    b.read(&sent);
+    a.store = Store::open(&copy).unwrap();
+    a.restart();
+    // The same key for another text: refused as what it looks like, and the next one passes.
+    let again = a.send(&group, "two");
+    assert!(matches!(b.open(&again), Err(OpenError::Duplicate(_))));
+    let next = a.send(&group, "three");
+    assert_eq!(b.read(&next), "three");
+}
+
+#[test]
 fn m18_crash_between_state_and_plaintext() {
     let (mut a, mut b, group) = pair();
     let message = a.send(&group, "not lost");

@@ -40,9 +40,8 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 }
 
 fn lost(events: &[GroupEvent]) -> Vec<LostWork> {
-    let of = |event: &GroupEvent| match event {
-        GroupEvent::Switched { lost } => lost.clone(),
-        _ => Vec::new(),
+    let of = |event: &GroupEvent| {
+        if let GroupEvent::Switched { lost } = event { lost.clone() } else { Vec::new() }
     };
     events.iter().flat_map(of).collect()
 }
@@ -188,6 +187,10 @@ fn a_welcome_does_not_replace_a_live_group() {
     assert_eq!(c.authenticator(&group), state);
 }
 
+fn below(entropy: &mut Entropy, bound: usize) -> usize {
+    usize::try_from(entropy.below(u64::try_from(bound).unwrap())).unwrap()
+}
+
 fn is_early(result: &Result<Opened, OpenError>) -> bool {
     matches!(result, Err(OpenError::UnknownState | OpenError::Early(_)))
 }
@@ -239,7 +242,7 @@ proptest! {
         let mut sent: Vec<Vec<u8>> = Vec::new();
         for act in acts {
             for _ in 0..act.reads.min(mail[act.who].len()) {
-                let place = usize::try_from(entropy.below(mail[act.who].len() as u64)).unwrap();
+                let place = below(&mut entropy, mail[act.who].len());
                 let blob = mail[act.who].remove(place);
                 if is_early(&nodes[act.who].open(&blob)) {
                     mail[act.who].push(blob);
@@ -257,7 +260,7 @@ proptest! {
         for node in &mut nodes {
             let mut all = sent.clone();
             for place in (1..all.len()).rev() {
-                let other = usize::try_from(entropy.below(place as u64 + 1)).unwrap();
+                let other = below(&mut entropy, place + 1);
                 all.swap(place, other);
             }
             deliver(node, all);
