@@ -62,7 +62,7 @@ impl Run {
     }
 
     fn play(&mut self) -> Report {
-        self.introduce();
+        self.world.introduce_all();
         let steps = 20 + self.world.entropy.below(30);
         for _ in 0..steps {
             self.act();
@@ -80,29 +80,6 @@ impl Run {
             messages: self.model.written.len(),
             groups: self.model.groups.len(),
             virtual_ms: self.world.now(),
-        }
-    }
-
-    /// Everybody gets relays, and everybody's link.
-    fn introduce(&mut self) {
-        let nodes = self.world.nodes();
-        for node in 0..nodes {
-            for relay in 0..self.relays {
-                let link = self.world.relay_link(nodes + relay);
-                self.world.command(node, Command::RelayAdd { link }).unwrap();
-            }
-        }
-        self.world.pass(2_000);
-        for node in 0..nodes {
-            let Ok(Reply::Link(view)) = self.world.command(node, Command::Link { once: false })
-            else {
-                panic!("no link")
-            };
-            for other in (0..nodes).filter(|other| *other != node) {
-                let alias = Some(format!("node{}", node + 1));
-                let what = view.link.clone();
-                self.world.command(other, Command::ContactAdd { what, alias }).unwrap();
-            }
         }
     }
 

@@ -102,6 +102,45 @@ impl World {
         }
     }
 
+    /// Gives every node every relay, and every other node's link under the alias `node1`, `node2`, ...
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub fn introduce_all(&mut self) {
+        for node in 0..self.nodes {
+            self.use_relays(node);
+        }
+        self.pass(2_000);
+        for node in 0..self.nodes {
+            for other in (0..self.nodes).filter(|other| *other != node) {
+                self.introduce(node, other);
+            }
+        }
+    }
+
+    /// Opens a mailbox for a node at every relay.
+    ///
+    /// # Panics
+    /// When the node refuses.
+    pub fn use_relays(&mut self, node: HostId) {
+        for relay in self.nodes..self.machines.len() {
+            let link = self.relay_link(relay);
+            self.command(node, Command::RelayAdd { link }).unwrap();
+        }
+    }
+
+    /// `who` hands its link to `to`, who adds it.
+    ///
+    /// # Panics
+    /// When either refuses.
+    pub fn introduce(&mut self, who: HostId, to: HostId) {
+        let Ok(Reply::Link(view)) = self.command(who, Command::Link { once: false }) else {
+            panic!("no link")
+        };
+        let alias = Some(format!("node{}", who + 1));
+        self.command(to, Command::ContactAdd { what: view.link, alias }).unwrap();
+    }
+
     /// Whether a machine runs.
     #[must_use]
     pub fn is_running(&self, host: HostId) -> bool {

@@ -127,3 +127,48 @@ impl Contacts {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sremp_common::entropy::Entropy;
+    use sremp_common::identity::{Flags, IdentityData};
+    use sremp_common::key::{IdentitySecret, NoiseSecret};
+    use sremp_common::name::Username;
+
+    use super::*;
+
+    #[test]
+    fn c02_an_older_or_a_second_identity_is_never_taken() {
+        let mut entropy = Entropy::from_number(2);
+        let secret = IdentitySecret::generate(&mut entropy);
+        let now = Now::default();
+        let data = IdentityData {
+            username: Username::new("ann").unwrap(),
+            identity_key: secret.public(),
+            noise_key: NoiseSecret::generate(&mut entropy).public(),
+            flags: Flags::default(),
+            extensions: None,
+            version: 5,
+            created: now.wall,
+        };
+        let rename = |name: &str, version| IdentityData {
+            username: Username::new(name).unwrap(),
+            version,
+            ..data.clone()
+        };
+        let five = data.clone().sign(&secret).unwrap();
+        let mut contact = Contact::new(secret.public(), now);
+        assert_eq!(contact.learn(&five), Succession::Newer);
+        for (name, version, verdict) in [
+            ("ann", 5, Succession::Same),
+            ("mallory", 5, Succession::Equivocation),
+            ("mallory", 4, Succession::Rollback),
+        ] {
+            let other = rename(name, version).sign(&secret).unwrap();
+            assert_eq!(contact.learn(&other), verdict);
+            assert_eq!(contact.name(), "ann");
+        }
+        assert_eq!(contact.learn(&rename("anne", 6).sign(&secret).unwrap()), Succession::Newer);
+        assert_eq!(contact.name(), "anne");
+    }
+}

@@ -1,0 +1,339 @@
+//! What users do, played on the simulator: one story each, with production cores on virtual time.
+
+use sremp_node::api::{
+    Change, Command, ContactView, EventBody, GroupState, GroupView, MessageKind, MessageState,
+    MessageView, Reply, RequestView,
+};
+use sremp_sim::World;
+
+/// Virtual time in which anything that can arrive has arrived.
+const A_WHILE: u64 = 30_000;
+
+/// Asks a question whose answer has one form.
+macro_rules! ask {
+    ($world:expr, $host:expr, $command:expr, $form:path) => {
+        match $world.command($host, $command) {
+            Ok($form(view)) => view,
+            other => panic!("unexpected answer: {other:?}"),
+        }
+    };
+}
+
+fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
+    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
+    ask!(world, from, command, Reply::Sent).message_id
+}
+
+fn message(world: &mut World, host: usize, id: &str) -> MessageView {
+    *ask!(world, host, Command::MessageShow { id: id.into() }, Reply::Message)
+}
+
+fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
+    let command = Command::History { with: with.into(), limit: 1000, before: None };
+    match world.command(host, command) {
+        Ok(Reply::Messages(views)) => views
+            .into_iter()
+            .filter(|view| view.kind == MessageKind::Text)
+            .map(|view| view.text)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn contacts(world: &mut World, host: usize) -> Vec<ContactView> {
+    ask!(world, host, Command::ContactList, Reply::Contacts)
+}
+
+fn requests(world: &mut World, host: usize) -> Vec<RequestView> {
+    ask!(world, host, Command::RequestsList, Reply::Requests)
+}
+
+fn group(world: &mut World, host: usize, id: &str) -> GroupView {
+    *ask!(world, host, Command::GroupShow { group: format!("group:{id}") }, Reply::Group)
+}
+
+fn events(world: &mut World, host: usize) -> Vec<EventBody> {
+    let mut all = Vec::new();
+    let mut after = 0;
+    loop {
+        let command = Command::Events { after: Some(after), limit: 256 };
+        let page = ask!(world, host, command, Reply::Events);
+        let Some(last) = page.events.last() else { return all };
+        after = last.seq;
+        all.extend(page.events.into_iter().map(|event| event.body));
+    }
+}
+
+fn trio() -> World {
+    let mut world = World::new(7, 3, 2);
+    world.introduce_all();
+    world
+}
+
+fn create_group(world: &mut World, members: &[&str]) -> String {
+    let members = members.iter().map(|member| format!("contact:{member}")).collect();
+    let command = Command::GroupCreate { name: "friends".into(), members };
+    let id = ask!(world, 0, command, Reply::Group).id;
+    world.pass(A_WHILE);
+    id
+}
+
+#[test]
+fn a_direct_message_is_delivered_and_read() {
+    let mut world = trio();
+    let id = send(&mut world, 0, "node2", "hello");
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued);
+    world.pass(5_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(texts(&mut world, 1, "node1"), ["hello"]);
+    world.command(1, Command::MarkRead { with: "node1".into() }).unwrap();
+    world.pass(5_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Read);
+}
+
+#[test]
+fn a_relay_holds_what_is_for_somebody_who_is_off() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "first");
+    world.pass(5_000);
+    world.crash(1);
+    let id = send(&mut world, 0, "node2", "while you were away");
+    world.pass(2_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "a relay has it within 2 s");
+    world.start(1);
+    world.pass(5_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(texts(&mut world, 1, "node1"), ["first", "while you were away"]);
+}
+
+#[test]
+fn without_any_path_a_message_waits_visibly_and_leaves_by_itself() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "first");
+    world.pass(5_000);
+    [1, 3, 4].into_iter().for_each(|host| world.crash(host));
+    let id = send(&mut world, 0, "node2", "patience");
+    world.pass(60_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued);
+    let status = ask!(world, 0, Command::Status, Reply::Status);
+    assert!(status.outbox > 0, "what waits is counted");
+    world.start(1);
+    world.pass(600_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+}
+
+#[test]
+fn a_stranger_waits_for_a_yes() {
+    let mut world = World::new(8, 2, 1);
+    world.use_relays(0);
+    world.use_relays(1);
+    world.pass(2_000);
+    world.introduce(1, 0);
+    let id = send(&mut world, 0, "node2", "do you remember me?");
+    world.pass(A_WHILE);
+    let waiting = requests(&mut world, 1);
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((waiting[0].name.as_str(), waiting[0].group.as_deref()), ("node1", None));
+    assert!(contacts(&mut world, 1).is_empty());
+    assert!(message(&mut world, 0, &id).state < MessageState::Delivered);
+    world.command(1, Command::RequestsAccept { who: "node1".into() }).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(texts(&mut world, 1, "node1"), ["do you remember me?"]);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert!(requests(&mut world, 1).is_empty());
+}
+
+#[test]
+fn a_revoked_link_opens_nothing() {
+    let mut world = World::new(9, 2, 1);
+    world.use_relays(0);
+    world.use_relays(1);
+    world.pass(2_000);
+    world.introduce(1, 0);
+    world.command(1, Command::LinkRevoke).unwrap();
+    world.pass(1_000);
+    send(&mut world, 0, "node2", "anybody there?");
+    world.pass(A_WHILE);
+    assert!(requests(&mut world, 1).is_empty());
+}
+
+#[test]
+fn c01_same_name_and_another_key_is_somebody_else() {
+    let mut world = World::new(10, 3, 1);
+    let name = sremp_common::name::Username::new("node2").unwrap();
+    world.command(2, Command::IdentityRename { name }).unwrap();
+    world.introduce(1, 0);
+    let Ok(Reply::Link(link)) = world.command(2, Command::Link { once: false }) else {
+        panic!("no link")
+    };
+    world.command(0, Command::ContactAdd { what: link.link, alias: None }).unwrap();
+    let all = contacts(&mut world, 0);
+    assert_eq!(all.len(), 2, "two entries, never merged");
+    assert!(all.iter().all(|contact| contact.name == "node2" && contact.name_is_shared));
+    let warned = events(&mut world, 0).iter().any(|event| {
+        matches!(event, EventBody::Contact { change: Change::NameClash, .. })
+    });
+    assert!(warned, "the user is told");
+    // The alias decides; the shared name alone is refused as ambiguous where no alias has it.
+    send(&mut world, 0, "contact:node2", "for the first one");
+    world.pass(A_WHILE);
+    assert!(requests(&mut world, 2).is_empty(), "the second one gets nothing of it");
+    assert_eq!(requests(&mut world, 1).len(), 1);
+}
+
+#[test]
+fn c03_a_rejected_contact_gets_no_session_no_row_and_no_receipt() {
+    let mut world = trio();
+    send(&mut world, 1, "node1", "before");
+    world.pass(5_000);
+    world.command(0, Command::ContactReject { who: "node2".into() }).unwrap();
+    let id = send(&mut world, 1, "node1", "after");
+    world.pass(120_000);
+    assert_eq!(texts(&mut world, 0, "node2"), ["before"]);
+    assert!(message(&mut world, 1, &id).state < MessageState::Delivered);
+    let status = ask!(world, 0, Command::Status, Reply::Status);
+    let rejected = world.node(1).key().to_string();
+    assert!(status.sessions.iter().all(|session| session.id != rejected));
+    let refused = Command::Send { to: "node2".into(), text: "x".into(), reply_to: None };
+    assert!(world.command(0, refused).is_err());
+}
+
+#[test]
+fn c14_one_message_over_two_paths_is_shown_once() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "hello");
+    world.pass(5_000);
+    let mut sent = vec!["hello".to_owned()];
+    for number in 0..200 {
+        let text = format!("number {number}");
+        send(&mut world, 0, "node2", &text);
+        sent.push(text);
+        // The connection dies with stores under way: some have arrived, their answers have not,
+        // and the same blobs go to a relay, too.
+        world.pass(20);
+        world.break_any_connection();
+        world.pass(30);
+    }
+    world.pass(600_000);
+    assert_eq!(texts(&mut world, 1, "node1"), sent);
+}
+
+#[test]
+fn a_group_adds_and_removes_and_the_removed_read_no_more() {
+    let mut world = trio();
+    let id = create_group(&mut world, &["node2"]);
+    let word = format!("group:{id}");
+    send(&mut world, 0, &word, "two of us");
+    world.pass(A_WHILE);
+    let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
+    world.command(0, add).unwrap();
+    world.pass(A_WHILE);
+    send(&mut world, 1, &word, "three of us");
+    world.pass(A_WHILE);
+    assert_eq!(texts(&mut world, 2, &word), ["three of us"]);
+    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
+    world.command(0, remove).unwrap();
+    world.pass(A_WHILE);
+    send(&mut world, 0, &word, "two again");
+    world.pass(A_WHILE);
+    assert_eq!(texts(&mut world, 1, &word), ["two of us", "three of us", "two again"]);
+    assert_eq!(texts(&mut world, 2, &word), ["three of us"]);
+    assert_eq!(group(&mut world, 2, &id).state, GroupState::Removed);
+    let refused = Command::Send { to: word, text: "let me in".into(), reply_to: None };
+    assert!(world.command(2, refused).is_err());
+    let (one, two) = (group(&mut world, 0, &id), group(&mut world, 1, &id));
+    assert_eq!(one.epoch_authenticator, two.epoch_authenticator);
+    assert_eq!(one.members.len(), 2);
+}
+
+#[test]
+fn a_member_leaves_by_itself() {
+    let mut world = trio();
+    let id = create_group(&mut world, &["node2", "node3"]);
+    world.command(2, Command::GroupLeave { group: format!("group:{id}") }).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 0, &id).members.len(), 2);
+    assert_eq!(group(&mut world, 2, &id).state, GroupState::Left);
+}
+
+#[test]
+fn two_admins_at_the_same_moment_end_in_one_state() {
+    let mut world = trio();
+    let id = create_group(&mut world, &["node2", "node3"]);
+    let word = format!("group:{id}");
+    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
+    world.command(0, promote).unwrap();
+    world.pass(A_WHILE);
+    for round in 0..5 {
+        for host in [0, 1] {
+            let name = format!("name {round} of node{}", host + 1);
+            world.command(host, Command::GroupRename { group: word.clone(), name }).unwrap();
+            send(&mut world, host, &word, &format!("round {round} of node{}", host + 1));
+        }
+        world.pass(A_WHILE);
+        let views: Vec<GroupView> = (0..3).map(|host| group(&mut world, host, &id)).collect();
+        assert!(views.windows(2).all(|pair| {
+            pair[0].epoch_authenticator == pair[1].epoch_authenticator
+                && pair[0].name == pair[1].name
+        }));
+    }
+    let histories: Vec<Vec<String>> = (0..3).map(|host| texts(&mut world, host, &word)).collect();
+    assert_eq!(histories[0].len(), 10);
+    assert_eq!(histories[0], histories[1]);
+    assert_eq!(histories[0], histories[2]);
+}
+
+#[test]
+fn a_friends_node_keeps_a_mailbox() {
+    let mut world = World::new(11, 3, 0);
+    for (who, to) in [(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0)] {
+        world.introduce(who, to);
+    }
+    // node3 keeps a mailbox for node2; node1 learns of it with node2's new identity.
+    world.command(2, Command::RelayAllow { who: "node2".into() }).unwrap();
+    let Ok(Reply::Link(link)) = world.command(2, Command::Link { once: false }) else {
+        panic!("no link")
+    };
+    send(&mut world, 0, "node2", "hello");
+    world.pass(5_000);
+    world.command(1, Command::RelayAdd { link: link.link }).unwrap();
+    world.pass(A_WHILE);
+    send(&mut world, 1, "node1", "from now on I use a friend's node as relay");
+    world.pass(A_WHILE);
+    world.crash(1);
+    let id = send(&mut world, 0, "node2", "are you there?");
+    world.pass(A_WHILE);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    world.start(1);
+    world.pass(A_WHILE);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(texts(&mut world, 1, "node1").last().map(String::as_str), Some("are you there?"));
+}
+
+#[test]
+fn contacts_learn_of_a_new_name_and_a_new_key() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "hello");
+    world.pass(5_000);
+    let name = sremp_common::name::Username::new("renamed").unwrap();
+    world.command(1, Command::IdentityRename { name }).unwrap();
+    world.command(1, Command::IdentityRotateNoiseKey).unwrap();
+    world.pass(A_WHILE);
+    let all = contacts(&mut world, 0);
+    let other = world.node(1).key().to_string();
+    let contact = all.iter().find(|contact| contact.id == other).unwrap();
+    assert_eq!((contact.name.as_str(), contact.alias.as_deref()), ("renamed", Some("node2")));
+    world.crash(1);
+    world.start(1);
+    let id = send(&mut world, 0, "node2", "under the new key");
+    world.pass(A_WHILE);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+}
+
+#[test]
+fn seeds_that_are_kept() {
+    for seed in 0..8 {
+        let report = sremp_sim::run_seed(seed);
+        assert!(report.messages > 0, "seed {seed} says nothing");
+    }
+}
