@@ -218,6 +218,17 @@ fn n09_nobody_talks_to_itself() {
     let twin = Person { identity: sign(&twin.identity_secret, &twin.noise_secret, |_| {}), ..twin };
     let met = meet(&alice, Some(&twin), false, &twin);
     assert!(matches!(met, Err(HandshakeError::OwnKey)));
+    // The same identity under another Noise key: a copy of ourselves, from before a rotation or after.
+    let rotated = person(9).noise_secret;
+    let copy = Person {
+        identity: sign(&alice.identity_secret, &rotated, |data| data.version = 2),
+        noise_secret: rotated,
+        ..alice.clone()
+    };
+    for (caller, callee) in [(&alice, &copy), (&copy, &alice)] {
+        let met = meet(caller, Some(callee), false, callee);
+        assert!(matches!(met, Err(HandshakeError::OwnKey)));
+    }
     // The responder checks for itself: an anonymous caller with the responder's own static key.
     let mut initiator = raw(&alice, true, &VERSION_HEADER, Box::new(DefaultResolver));
     let called =
