@@ -15,3 +15,6 @@ mod layers;
 mod rendezvous_tls;
 mod vectors;
 mod stories;
+mod relay_client;
+mod relay_process;
+mod relay_program;
