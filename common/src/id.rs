@@ -100,6 +100,9 @@ impl IdentityKey {
     /// # Errors
     /// [`IdError::NotAKey`], [`IdError::WeakKey`].
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
+        if !is_reduced(&bytes) {
+            return Err(IdError::NotAKey);
+        }
         let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| IdError::NotAKey)?;
         if key.is_weak() {
             return Err(IdError::WeakKey);
@@ -166,6 +169,13 @@ macro_rules! x25519_key {
 }
 x25519_key!(NoiseKey);
 x25519_key!(SealKey);
+
+/// Whether the coordinate in an Ed25519 public key is below 2^255 - 19 (RFC 8032 section 5.1.3). The
+/// library reduces the others, so that a point would have two keys. (The other second form, a sign
+/// for x = 0, belongs to points of small order only.)
+fn is_reduced([first, middle @ .., last]: &[u8; 32]) -> bool {
+    *first < 0xED || middle.iter().any(|byte| *byte != 0xFF) || last & 0x7F != 0x7F
+}
 
 /// Whether an X25519 public key has small order: then every shared secret with it is zero.
 ///

@@ -174,6 +174,8 @@ fn add_weak_keys(file: &mut File) {
         ),
         ("not canonical", format!("ee{}7f", "ff".repeat(30))),
         ("not on the curve", format!("02{}", "00".repeat(31))),
+        ("not canonical, of large order", format!("f0{}7f", "ff".repeat(30))),
+        ("not canonical, of large order, other sign", format!("f0{}", "ff".repeat(31))),
     ];
     for (name, key) in keys {
         let bytes: [u8; 32] = sremp_common::id::unhex(&key).unwrap().try_into().unwrap();
