@@ -7,6 +7,8 @@
 pub mod event;
 pub mod json;
 pub mod route;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod view;
 pub mod who;
 pub mod word;
@@ -536,3 +538,6 @@ pub struct ErrorBody {
     /// The error.
     pub error: ApiError,
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,4 +105,6 @@ fn error_response(error: &ApiError) -> Response {
 }
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod tests;

@@ -105,8 +105,8 @@ mod tests {
         let rows: Vec<String> = table.render().lines().map(str::to_owned).collect();
         assert_eq!(rows[0], "ann   online  x");
         assert_eq!(rows[1], "\u{4E2D}\u{6587}          y");
-        assert_eq!(rows[2], "e\u{301}     off        one");
-        assert_eq!(rows[3], "                 two");
+        assert_eq!(rows[2], "e\u{301}     off     one");
+        assert_eq!(rows[3], "              two");
     }
 
     #[test]
@@ -122,6 +122,6 @@ mod tests {
         let mut table = Table::default();
         table.row_with_text(["ann"], "hi\nbob  you owe me\r\u{1B}[2J");
         table.row(["a\nb", "c"]);
-        assert_eq!(table.render(), "ann       hi\n          bob  you owe me^M^[[2J\na^Jb  c");
+        assert_eq!(table.render(), "ann   hi\n      bob  you owe me^M^[[2J\na^Jb  c");
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn lines(
     let seq = after.unwrap_or(page.last).min(page.last);
     let ready = Event { seq, at: page.at, body: EventBody::Ready { id, name, first: page.first } };
     let pending = VecDeque::from([Arc::new(ready)]);
-    let mut watcher = Watcher { core, events, last: seq, behind: false, pending };
+    let mut watcher = Watcher { core, events, last: seq, behind: false, held: None, pending };
     watcher.add_page(page);
     let stopped: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(stopped);
     Ok(stream::unfold((watcher, stopped), |(mut watcher, mut stopped)| async move {
@@ -115,8 +115,10 @@ struct Watcher {
     events: Receiver<Arc<Event>>,
     /// Newest event that was put into `pending`.
     last: u64,
-    /// The record has more than `last`.
+    /// The record may have more than `last`.
     behind: bool,
+    /// Came too early: what is before it is read from the record first.
+    held: Option<Arc<Event>>,
     /// At most one page and the ready line.
     pending: VecDeque<Arc<Event>>,
 }
@@ -136,7 +138,10 @@ impl Watcher {
             match self.events.recv().await {
                 // Numbers have no gaps: where there is one, the record has what is missing.
                 Ok(event) if event.seq == self.last.saturating_add(1) => self.add(event),
-                Ok(event) => self.behind = event.seq > self.last,
+                Ok(event) => {
+                    self.behind = event.seq > self.last;
+                    self.held = Some(event);
+                }
                 Err(RecvError::Lagged(_)) => self.behind = true,
                 Err(RecvError::Closed) => return None,
             }
@@ -149,8 +154,10 @@ impl Watcher {
         if gave_nothing {
             // What is not recorded any more is passed over.
             self.last = self.last.max(page.last);
+            self.held.take().into_iter().for_each(|event| self.add(event));
         }
-        self.behind = page.last > self.last;
+        self.held = self.held.take().filter(|event| event.seq > self.last);
+        self.behind = self.held.is_some() || page.last > self.last;
     }
 
     fn add(&mut self, event: Arc<Event>) {
