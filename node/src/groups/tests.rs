@@ -1,6 +1,7 @@
 //! Tests of groups: whole nodes in memory that hand each other blobs. Helpers here, tests below.
 
 mod attacks;
+mod bits;
 mod life;
 mod order;
 mod rivals;
