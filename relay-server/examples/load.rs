@@ -1,5 +1,6 @@
 //! A load generator: `load ADDRESS LINK SENDERS SECONDS [BYTES]`. Each sender has one store under
 //! way to an owner of its own, who reads and acknowledges it; the cycles of all are counted.
+//! `load ADDRESS LINK idle OWNERS SECONDS`: owners read their empty mailboxes and do nothing else.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -13,11 +14,13 @@
 #[path = "../../tests/it/relay_client.rs"]
 mod relay_client;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use relay_client::{Client, person, token_of};
+use sremp_common::id::IdentityKey;
 use sremp_common::text::decode_relay_link;
 use sremp_common::wire::{Admission, Recipient};
 use tokio::sync::mpsc;
@@ -27,6 +30,9 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let address = arguments[0].parse().unwrap();
     let relay = decode_relay_link(&arguments[1]).unwrap().identity_key;
+    if arguments[2] == "idle" {
+        return idle(address, relay, arguments[3].parse().unwrap(), &arguments[4]).await;
+    }
     let senders: u64 = arguments[2].parse().unwrap();
     let seconds: u64 = arguments[3].parse().unwrap();
     let bytes: usize = arguments.get(4).map_or(1024, |bytes| bytes.parse().unwrap());
@@ -95,4 +101,17 @@ async fn main() {
         at(90),
         at(99)
     );
+}
+
+async fn idle(address: SocketAddr, relay: IdentityKey, owners: u64, seconds: &str) {
+    let mut clients = Vec::new();
+    for number in 1..=owners {
+        let owner = Client::dial(address, relay, person(number), false, number).await;
+        let mut owner = owner.unwrap();
+        owner.open_mailbox(number, 1 << 20).await.unwrap();
+        owner.batch().await.unwrap();
+        clients.push(owner);
+    }
+    println!("{owners} owners are idle");
+    tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap())).await;
 }

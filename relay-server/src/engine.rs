@@ -7,6 +7,27 @@
 //! ```text
 //!  handle(input)*  ->  settle  ->  commit  ->  poll_output*
 //! ```
+//! A node that holds mailboxes for its owner's contacts does the same in its own file:
+//!
+//! ```no_run
+//! # use sremp_common::{id::{IdentityKey, Incarnation}, time::Now};
+//! # use sremp_relay::{engine::*, store::*};
+//! # fn example(
+//! #     transaction: ::redb::WriteTransaction, own: IdentityKey, fresh: Incarnation, input: Input, now: Now,
+//! # ) -> Result<(), StoreError> {
+//! # let config = EngineConfig { registration: Registration::Only([].into()), ..EngineConfig::default() };
+//! let incarnation = RedbMailboxes::within(&transaction, |boxes| boxes.incarnation(fresh))?;
+//! let mut engine = Engine::new(config, own, incarnation);
+//! RedbMailboxes::within(&transaction, |boxes| {
+//!     engine.handle(boxes, input, now)?;
+//!     engine.settle(boxes)
+//! })?;
+//! transaction.commit()?;
+//! while let Some(output) = engine.poll_output() { /* send it */ }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What this is not: it does not know connections, encryption or time-outs of sessions, and it
 //! never looks into a blob.
 

@@ -206,7 +206,7 @@ impl Server {
                 },
                 Some(_) = connections.join_next() => {}
                 () = &mut stop => break None,
-                failure = keeper.failed() => break Some(failure.unwrap_or(PANICKED)),
+                failure = keeper.failed() => break Some(failure),
             }
         };
         drop(listener);
@@ -223,9 +223,6 @@ impl Server {
         failure.map_or(Ok(()), |source| Err(ServeError::Store { path, source }))
     }
 }
-
-/// The thread is gone without a word.
-const PANICKED: StoreError = StoreError::Corrupt("the store's thread panicked");
 
 /// Gives a running relay new quotas.
 #[derive(Clone, Debug)]

@@ -65,7 +65,8 @@ pub(super) struct KeeperStatus {
 #[derive(Debug)]
 pub(super) struct Keeper {
     jobs: mpsc::Sender<Job>,
-    failed: oneshot::Receiver<StoreError>,
+    /// Nothing once it was heard.
+    failed: Option<oneshot::Receiver<StoreError>>,
     thread: JoinHandle<()>,
 }
 
@@ -82,16 +83,19 @@ impl Keeper {
                 let _ = failure.send(error);
             }
         })?;
-        Ok(Self { jobs, failed, thread })
+        Ok(Self { jobs, failed: Some(failed), thread })
     }
 
     pub(super) fn jobs(&self) -> mpsc::Sender<Job> {
         self.jobs.clone()
     }
 
-    /// Waits until the store fails.
-    pub(super) async fn failed(&mut self) -> Option<StoreError> {
-        (&mut self.failed).await.ok()
+    /// Waits until the thread ends before it was asked to: because the store failed.
+    pub(super) async fn failed(&mut self) -> StoreError {
+        let Some(failed) = &mut self.failed else { return std::future::pending().await };
+        let failure = failed.await;
+        self.failed = None;
+        failure.unwrap_or(PANICKED)
     }
 
     /// Waits until everything that was handed in is committed. All other senders of jobs must be
@@ -99,16 +103,22 @@ impl Keeper {
     pub(super) async fn stop(self) -> Option<StoreError> {
         let Self { jobs, failed, thread } = self;
         drop(jobs);
-        let failure = failed.await.ok();
+        let failure = match failed {
+            Some(failed) => failed.await.ok(),
+            None => None,
+        };
         // The thread has nothing left to do. A panic in it was printed, and is a failure.
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
         match (failure, joined) {
             (None, Ok(Ok(()))) => None,
-            (None, _) => Some(StoreError::Corrupt("the store's thread panicked")),
+            (None, _) => Some(PANICKED),
             (failure, _) => failure,
         }
     }
 }
+
+/// The thread is gone without a word.
+const PANICKED: StoreError = StoreError::Corrupt("the store's thread panicked");
 
 /// What came of waiting for jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,9 +209,12 @@ impl Thread {
 
     fn apply(&mut self, mailboxes: &mut RedbMailboxes<'_>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for job in std::mem::take(&mut self.batch) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for job in batch.drain(..) {
             self.apply_one(mailboxes, job, now)?;
         }
+        // Its room is used again.
+        self.batch = batch;
         if now.instant >= self.engine.poll_timeout() {
             return self.engine.handle_timeout(mailboxes, now);
         }
@@ -265,6 +278,7 @@ impl Thread {
             let Some(commands) = self.sessions.get(&session) else { continue };
             if commands.try_send(command).is_err() {
                 self.sessions.remove(&session);
+                self.batch.push(Job::Closed { session });
             }
         }
     }

@@ -156,6 +156,18 @@ fn l22_nothing_is_answered_that_is_not_on_disk() {
 }
 
 #[test]
+fn a_failure_is_heard_once_and_does_not_hang_the_end() {
+    let mut rig = Rig::new(100);
+    rig.disk.0.fails.store(true, Ordering::SeqCst);
+    rig.store(1);
+    let Rig { runtime, mut keeper, jobs, .. } = rig;
+    let failure = runtime.block_on(keeper.failed());
+    assert!(matches!(failure, StoreError::Database(_)));
+    drop(jobs);
+    assert!(runtime.block_on(keeper.stop()).is_none());
+}
+
+#[test]
 fn acknowledgements_share_commits_and_survive_an_orderly_end() {
     let mut rig = Rig::new(100);
     for number in 0..20 {
@@ -185,6 +197,7 @@ fn a_session_that_does_not_take_its_answers_is_let_go() {
         rig.ask(Message::RelayInfoRequest(Ping()));
     }
     rig.status();
+    assert_eq!(rig.status().sessions, 0, "the engine, too, has let it go");
     assert!(matches!(rig.answer(), Some(Message::RelayInfo(_))));
     assert!(matches!(rig.answer(), Some(Message::RelayInfo(_))));
     assert_eq!(rig.answer(), None, "the third found no room");
