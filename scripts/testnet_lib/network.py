@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Network:
 
     def __init__(self, directory: Path, binaries: Binaries, members: list[Program]):
         self.directory, self.binaries, self.programs = directory, binaries, members
+        self._saving = threading.Lock()
 
     # Making and finding ------------------------------------------------------------------------
 
@@ -80,8 +82,9 @@ class Network:
             "programs": [program.public() for program in self.programs],
         }
         new = self.directory / f"{STATE}.new"
-        new.write_text(json.dumps(state, indent=2) + "\n")
-        new.replace(self.directory / STATE)
+        with self._saving:
+            new.write_text(json.dumps(state, indent=2) + "\n")
+            new.replace(self.directory / STATE)
 
     @classmethod
     @contextmanager
