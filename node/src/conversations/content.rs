@@ -1,8 +1,9 @@
 //! What is inside an MLS application message: `[message_id, kind, lamport, sent_at, bin body]`.
 //!
-//! `lamport` is one more than the highest number that the author had seen in the conversation. It
-//! puts the messages into one order on every member, whatever path they took; the wall clock of
-//! the author is only shown.
+//! `lamport` is higher than every number that the author had seen in the conversation, and not
+//! below the author's clock in milliseconds (a hybrid logical clock: somebody who has just joined
+//! has seen nothing yet). It puts the messages into one order on every member, whatever path they
+//! took, and an answer always after what it answers, whatever the clocks say.
 
 use serde::{Deserialize, Serialize};
 use sremp_common::id::MessageId;

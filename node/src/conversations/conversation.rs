@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey};
+use sremp_common::time::Timestamp;
 
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Conversations that a node keeps at most.
 pub const MAX_CONVERSATIONS: usize = 10_000;
-/// A Lamport number may run ahead of what was seen by this much; a liar's larger one is cut.
-const MAX_LAMPORT_LEAP: u64 = 1 << 20;
+/// A number may run ahead of what was seen, and of our own clock, by this much (milliseconds); a
+/// larger one, of a liar or of a clock that is wrong by more than a day, is cut.
+const MAX_LEAP: u64 = 24 * 3600 * 1000;
 
 /// Which conversation: what its history is filed under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,7 +66,7 @@ pub struct Conversation {
     /// The MLS groups that it stands on: one for a group; for a contact all that either side
     /// made, of which the lowest established one is written to.
     pub groups: Vec<GroupId>,
-    /// Highest Lamport number seen.
+    /// Highest Lamport number seen (see [`super::content`]).
     pub lamport: u64,
     /// See [`Standing`].
     pub standing: Standing,
@@ -138,16 +140,36 @@ impl Conversation {
         Ok(all)
     }
 
-    /// The Lamport number of the next own message.
-    pub fn next_lamport(&mut self) -> u64 {
-        self.lamport = self.lamport.saturating_add(1);
+    /// The number of the next own message: after everything seen, and not before our own clock.
+    pub fn next_lamport(&mut self, now: Timestamp) -> u64 {
+        self.lamport = self.lamport.saturating_add(1).max(now.as_millis());
         self.lamport
     }
 
     /// Takes a number that a message came with; answers the number that it is filed under.
-    pub fn witness_lamport(&mut self, claimed: u64) -> u64 {
-        let filed = claimed.min(self.lamport.saturating_add(MAX_LAMPORT_LEAP));
+    pub fn witness_lamport(&mut self, claimed: u64, now: Timestamp) -> u64 {
+        let highest = self.lamport.max(now.as_millis()).saturating_add(MAX_LEAP);
+        let filed = claimed.min(highest);
         self.lamport = self.lamport.max(filed);
         filed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_what_was_seen_whatever_the_clocks_say() {
+        let at = Timestamp::from_millis;
+        let mut conversation =
+            Conversation::new(ConversationId::Group(GroupId::new([1; 16])), String::new());
+        // A member whose clock is an hour ahead writes; our answer still comes after it.
+        let ahead = conversation.witness_lamport(5_000_000, at(1_000_000));
+        assert!(conversation.next_lamport(at(1_000_001)) > ahead);
+        // A clock in the far future does not push everything else out of sight.
+        let cut = conversation.witness_lamport(u64::MAX, at(1_000_002));
+        assert_eq!(cut, 5_000_001 + MAX_LEAP);
+        assert!(conversation.next_lamport(at(1_000_003)) > cut);
     }
 }

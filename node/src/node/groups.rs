@@ -159,6 +159,17 @@ impl Node {
         Ok(Reply::Done {})
     }
 
+    /// A proposal to leave ends with its epoch: in the next one it is made again.
+    fn leave_again(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
+        if !self.groups.summary(tx, group)?.leaving {
+            return Ok(());
+        }
+        let sealed = self.groups.propose_leave(tx, group, now)?;
+        let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
+        self.post(tx, sealed.blob, &recipients, &Purpose::Commit(*group), now)?;
+        Ok(())
+    }
+
     /// Makes a commit and puts it, and the Welcome that belongs to it, on their way.
     pub(super) fn change_group(
         &mut self,
@@ -206,6 +217,9 @@ impl Node {
         conversation.save(tx)?;
         if conversation.standing != Standing::Removed {
             self.learn_members(tx, &group)?;
+        }
+        if conversation.standing == Standing::Leaving {
+            self.leave_again(tx, &group, now)?;
         }
         if let Some(lost) = switched {
             self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
@@ -360,7 +374,7 @@ impl Node {
         let row = MessageRow {
             message_id: MessageId::new(self.entropy.array()),
             conversation: conversation.id,
-            lamport: conversation.next_lamport(),
+            lamport: conversation.next_lamport(now.wall),
             kind: "notice".to_owned(),
             from: by,
             outgoing: false,

@@ -124,7 +124,12 @@ impl Node {
             Err(error) => return Ok(Verdict::Invalid(error.to_string())),
         };
         match opened {
-            Opened::Message { group, state, sender, content, .. } => {
+            // What somebody wrote before it was removed cannot be told from what it writes
+            // afterwards in an old epoch: neither is taken any more.
+            Opened::Message { former: true, .. } => {
+                Ok(Verdict::Invalid("its author is no member any more".into()))
+            }
+            Opened::Message { group, state, sender, content, former: false, .. } => {
                 self.apply_message(tx, group, state, sender, &content, now)
             }
             Opened::Receipt { group, from, ids, kind, .. } => {
@@ -176,7 +181,7 @@ impl Node {
             // the ratchet has moved, so this is applied, but shown once.
             return Ok(Verdict::Applied);
         }
-        let lamport = conversation.witness_lamport(content.lamport);
+        let lamport = conversation.witness_lamport(content.lamport, now.wall);
         conversation.save(tx)?;
         let (text, reply_to) = match &kind {
             Kind::Text(body) => (body.text.to_string(), body.reply_to),

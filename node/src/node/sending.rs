@@ -51,7 +51,7 @@ impl Node {
         let row = MessageRow {
             message_id,
             conversation: id,
-            lamport: conversation.next_lamport(),
+            lamport: conversation.next_lamport(now.wall),
             kind: "text".to_owned(),
             from: self.own.key(),
             outgoing: true,
