@@ -109,7 +109,7 @@ fn the_limits_are_those_of_the_code() {
             "header, handshake and checks",
             format!("{}, {}", seconds(limit::HANDSHAKE_TIMEOUT), size(limit::MAX_HANDSHAKE_BYTES)),
         ),
-        ("ping after silence", format!("{} ± 20 %", seconds(limit::PING_AFTER))),
+        ("ping after silence", format!("{} \u{b1} 20 %", seconds(limit::PING_AFTER))),
         ("dead after silence", seconds(limit::IDLE_TIMEOUT)),
         (
             "requests waiting for an answer",
@@ -123,7 +123,7 @@ fn the_limits_are_those_of_the_code() {
         ("endpoints of a registration, link or relay", limit::MAX_ENDPOINTS.to_string()),
         ("DNS name", format!("{} bytes", limit::MAX_DNS_NAME)),
         ("text form", format!("{} characters", grouped(limit::MAX_TEXT_FORM))),
-        ("blob", format!("{} bytes (4 MiB − 256 KiB)", grouped(limit::MAX_BLOB))),
+        ("blob", format!("{} bytes (4 MiB \u{2212} 256 KiB)", grouped(limit::MAX_BLOB))),
         ("blob from a stranger", size(limit::MAX_BLOB_STRANGER)),
         ("recipients of one store", grouped(limit::MAX_RECIPIENTS)),
         ("tokens of a mailbox", grouped(limit::MAX_ADMISSIONS)),

@@ -161,6 +161,18 @@ fn add_broken_bounds(file: &mut File) {
     };
     assert!(Message::decode(&acks(4_096)).is_ok());
     refuse(file, "4,097 acknowledgements", "at most 4,096", &acks(4_097));
+    refuse(
+        file,
+        "port 65,536",
+        "a port is a u16",
+        b"\x93\x45\x00\x92\x91\x92\xA1x\xCE\x00\x01\x00\x00\x00",
+    );
+    add_admissions(file);
+    add_hosts(file);
+}
+
+/// What lets somebody in, in other forms than the three.
+fn add_admissions(file: &mut File) {
     let take = |admission: &[u8]| {
         [b"\x93\x1C\x00\x92\xC4\x20".as_slice(), alice().identity.key().as_bytes(), admission]
             .concat()
@@ -186,6 +198,10 @@ fn add_broken_bounds(file: &mut File) {
     };
     assert!(Message::decode(&class(1)).is_ok());
     refuse(file, "admission class 2", "classes are 0 and 1", &class(2));
+}
+
+/// Names that are none.
+fn add_hosts(file: &mut File) {
     let server = |host: &[u8]| [b"\x93\x45\x00\x92\x91\x92".as_slice(), host, b"\x01\x00"].concat();
     assert!(Message::decode(&server(b"\xA1x")).is_ok());
     for (name, host) in [
@@ -202,10 +218,4 @@ fn add_broken_bounds(file: &mut File) {
     ] {
         refuse(file, &format!("host {name}"), "a DNS name, or 4 or 16 bytes", &server(host));
     }
-    refuse(
-        file,
-        "port 65,536",
-        "a port is a u16",
-        b"\x93\x45\x00\x92\x91\x92\xA1x\xCE\x00\x01\x00\x00\x00",
-    );
 }

@@ -283,25 +283,30 @@ pub(super) fn add_to_responders(file: &mut File) {
     send("payload damaged", "one bit", &flip(&message, message.len().checked_sub(1).unwrap(), 0));
     send("truncated", "the last byte is missing", &truncated(&message));
     send("empty", "nothing", &[]);
+    add_first_messages(file, &message_1, &message);
+}
+
+/// What is wrong from the beginning.
+fn add_first_messages(file: &mut File, message_1: &[u8], message_3: &[u8]) {
     for (name, why, header, message_1) in [
         ("ephemeral zero", "a key of small order", VERSION_HEADER, vec![0; 32]),
         (
             "with a payload",
             "message 1 is an ephemeral key and nothing else",
             VERSION_HEADER,
-            extended(&message_1),
+            extended(message_1),
         ),
-        ("truncated", "the last byte is missing", VERSION_HEADER, truncated(&message_1)),
-        ("damaged", "one bit", VERSION_HEADER, flip(&message_1, 0, 0)),
-        ("major version 0", "another major version", *b"SREMP\x00\x01", message_1.clone()),
-        ("another protocol", "not SREMP", *b"sremp\x01\x00", message_1.clone()),
+        ("truncated", "the last byte is missing", VERSION_HEADER, truncated(message_1)),
+        ("damaged", "one bit", VERSION_HEADER, flip(message_1, 0, 0)),
+        ("major version 0", "another major version", *b"SREMP\x00\x01", message_1.to_vec()),
+        ("another protocol", "not SREMP", *b"sremp\x01\x00", message_1.to_vec()),
         (
             "header changed on its way",
             "it is in the prologue",
             *b"SREMP\x01\x01",
-            message_1.clone(),
+            message_1.to_vec(),
         ),
     ] {
-        to_responder(file, &format!("message 1: {name}"), why, header, &message_1, &message);
+        to_responder(file, &format!("message 1: {name}"), why, header, &message_1, message_3);
     }
 }
