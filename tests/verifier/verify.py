@@ -1,4 +1,4 @@
-"""Checks SREMP from outside, by its protocol document alone.
+"""Checks SREMP from outside, by what its protocol document says.
 
     verify.py vectors [FOLDER]               every file of golden vectors (default: tests/vectors)
     verify.py relay HOST:PORT RELAY_LINK     a relay that runs: handshake, register, store, read, acknowledge
