@@ -202,7 +202,7 @@ fn listed(items: &[String]) -> String {
 
 fn counted(number: u64, what: &str, hint: &str) -> String {
     match number {
-        0 => "empty".to_owned(),
+        0 => "nothing waiting".to_owned(),
         1 => format!("1 {what} waiting{hint}"),
         _ => format!("{number} {what}s waiting{hint}"),
     }

@@ -162,3 +162,37 @@ fn what_is_wrong_about_a_request() {
     let big = vec![0; MAX_PICTURE + 1];
     assert_eq!(decode("PUT", "/v1/identity/picture", &big).unwrap_err().code, ErrorKind::Usage);
 }
+
+/// `docs/api.md` lists exactly the resources that there are.
+#[test]
+fn the_document_lists_every_resource() {
+    use std::collections::BTreeSet;
+    let document = include_str!("../../../../docs/api.md");
+    let listed: BTreeSet<String> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(resource, _)| resource)
+        .filter(|resource| resource.contains(" /"))
+        .map(|resource| {
+            let path = resource.split('?').next().unwrap();
+            let mut path = path.replace("{server}", "%5B2001%3Adb8%3A%3A1%5D%3A7332");
+            path = path.replace("{flag}", "is_machine_account");
+            for word in ["{who}", "{with}", "{group}", "{id}", "{relay}"] {
+                path = path.replace(word, "bob");
+            }
+            path
+        })
+        .collect();
+    let mut requests: Vec<Request> = every_command("bob").into_iter().map(Request::from).collect();
+    requests.push(Request::Wait { id: "bob".into(), state: MessageState::Sent, timeout: 1 });
+    requests.push(Request::Watch { after: None });
+    let known: BTreeSet<String> = requests
+        .iter()
+        .map(|request| {
+            let HttpForm { method, target, .. } = encode(request);
+            let path = target.split('?').next().unwrap();
+            format!("{method} {}", path.strip_prefix("/v1").unwrap())
+        })
+        .collect();
+    assert_eq!(listed, known);
+}

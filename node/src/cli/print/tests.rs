@@ -219,7 +219,7 @@ running since  2026-11-21 13:45:02
 listening      127.0.0.1:7330
 advertised     none
 outbox         1 message waiting
-requests       empty
+requests       nothing waiting
 
 no sessions
 
