@@ -1,5 +1,7 @@
 //! What the node answers. Every optional field is present, as `null` when there is nothing to say;
 //! times are milliseconds since the Unix epoch; ids are in their text form.
+//!
+//! Messages are recorded with their events: what is added to them later needs a default.
 
 use std::fmt;
 
@@ -362,6 +364,7 @@ pub struct MessageView {
     /// How the author is called here: alias, else name.
     pub from_name: String,
     /// The author is a bot, as far as known here.
+    #[serde(default)] // younger than the first recorded events
     pub from_is_machine_account: bool,
     /// Which way it went.
     pub direction: Direction,
@@ -403,6 +406,7 @@ pub struct RecipientView {
     /// How they are called here.
     pub name: String,
     /// They are a bot, as far as known here.
+    #[serde(default)] // younger than the first recorded events
     pub is_machine_account: bool,
     /// How far.
     pub state: MessageState,
