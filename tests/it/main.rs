@@ -18,3 +18,4 @@ mod stories;
 mod relay_client;
 mod relay_process;
 mod relay_program;
+mod relay_replay;
