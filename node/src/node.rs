@@ -109,18 +109,16 @@ pub enum NodeError {
 
 impl From<GroupError> for NodeError {
     fn from(error: GroupError) -> Self {
-        match error {
-            GroupError::Store(error) => Self::Store(error),
-            other => Self::Group(other),
-        }
+        if let GroupError::Store(error) = error { Self::Store(error) } else { Self::Group(error) }
     }
 }
 
 impl From<OwnError> for NodeError {
     fn from(error: OwnError) -> Self {
-        match error {
-            OwnError::Store(error) => Self::Store(error),
-            other => Self::Api(ApiError::refused(other.to_string())),
+        if let OwnError::Store(error) = error {
+            Self::Store(error)
+        } else {
+            Self::Api(ApiError::refused(error.to_string()))
         }
     }
 }

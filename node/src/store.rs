@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sremp_common::io::private::{PrivateError, write_private_new};
+
 use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend};
 
 /// Version of the rows' formats. A store with a higher one was written by a newer program.
@@ -59,6 +61,9 @@ pub enum StoreError {
     /// The mailboxes kept for friends failed.
     #[error("the mailboxes kept for friends failed")]
     Mailboxes(#[source] Box<sremp_relay::store::StoreError>),
+    /// The data file cannot be made.
+    #[error("the data file cannot be made")]
+    File(#[source] Box<PrivateError>),
     /// The database failed: disk full, damaged, or gone.
     #[error("the database failed")]
     Database(#[source] Box<redb::Error>),
@@ -77,6 +82,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::NewerSchema`], [`StoreError::Database`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // Made with its mode, not closed afterwards: nobody else can have opened it in between.
+        match write_private_new(path, &[]) {
+            Ok(()) | Err(PrivateError::Exists(_)) => {}
+            Err(error) => return Err(StoreError::File(Box::new(error))),
+        }
         let database = builder().create(path).map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
                 StoreError::InUse(path.to_owned())

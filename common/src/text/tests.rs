@@ -23,7 +23,7 @@ fn link(seed: u64) -> ContactLink {
     let relays = (0..e.below(4)).map(|number| relay(&mut e, number)).collect();
     ContactLink {
         identity_key: key(&mut e),
-        name: Username::new("Zoë").unwrap(),
+        name: Username::new("Zo\u{eb}").unwrap(),
         addresses: relay(&mut e, 2).endpoints,
         relays: List::new(relays).unwrap(),
         rendezvous: List::new(relay(&mut e, 1).endpoints.into_vec()).unwrap(),

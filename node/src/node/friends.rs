@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sremp_common::id::{IdentityKey, Incarnation};
 use sremp_common::time::{Instant, Now};
-use sremp_common::wire::{Endpoint, Message, RequestId};
+use sremp_common::wire::{Endpoint, Message, RequestId, StoreMessage, StoreResult};
 use sremp_relay::engine::{self, Engine, EngineConfig, Registration, SessionId as KeeperSession};
 use sremp_relay::store::{Mailboxes as _, RedbMailboxes, StoreError as KeeperError};
 
@@ -16,6 +16,8 @@ use crate::transport::{SessionId, Target};
 
 /// Mailboxes that a person's node keeps at most.
 const MAX_FRIENDS: u64 = 64;
+/// Request id of a part of a request; those of peers are far below.
+const PART: RequestId = RequestId::MAX;
 /// Bytes that all of them hold together at most.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
@@ -83,12 +85,13 @@ impl Node {
     }
 
     /// Whether a request is for a mailbox that is kept for a friend.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a keeper serves these requests and no others")]
     pub(super) fn is_for_keeper(&self, caller: Option<&IdentityKey>, message: &Message) -> bool {
         let Some(keeper) = &self.keeper else { return false };
         let own = self.own.key();
         match message {
             Message::StoreMessage(store) => {
-                store.recipients.iter().all(|recipient| recipient.identity_key != own)
+                !store.recipients.iter().any(|recipient| recipient.identity_key == own)
             }
             Message::TakeKeyPackage(take) => take.owner != own,
             Message::RelayRegister(_)
@@ -110,6 +113,40 @@ impl Node {
     ) -> Result<(), StoreError> {
         let session = KeeperSession(session);
         self.keeper_input(tx, engine::Input::Request { session, request_id, message }, now)
+    }
+
+    /// Stores a blob for friends, when the same request is for the owner, too.
+    pub(super) fn keeper_store(
+        &mut self,
+        tx: &Tx,
+        session: SessionId,
+        store: StoreMessage,
+        now: Now,
+    ) -> Result<Vec<StoreResult>, StoreError> {
+        let Some(keeper) = &mut self.keeper else { return Ok(Vec::new()) };
+        let session = KeeperSession(session);
+        let message = Message::StoreMessage(store);
+        let input = engine::Input::Request { session, request_id: PART, message };
+        with_mailboxes(tx, |mailboxes| {
+            keeper.engine.handle(mailboxes, input, now)?;
+            keeper.engine.settle(mailboxes)
+        })?;
+        let mut results = Vec::new();
+        let mut others = Vec::new();
+        while let Some(output) = keeper.engine.poll_output() {
+            match output {
+                engine::Output::Answer {
+                    request_id: PART,
+                    message: Message::StoreResponse(response),
+                    ..
+                } => results = response.results.into_vec(),
+                other @ (engine::Output::Answer { .. } | engine::Output::Tell { .. }) => {
+                    others.push(other);
+                }
+            }
+        }
+        self.release(others, now);
+        Ok(results)
     }
 
     fn keeper_input(
@@ -149,6 +186,10 @@ impl Node {
                 outputs.push(output);
             }
         }
+        self.release(outputs, now);
+    }
+
+    fn release(&mut self, outputs: Vec<engine::Output>, now: Now) {
         for output in outputs {
             match output {
                 engine::Output::Answer { session, request_id, message } => {

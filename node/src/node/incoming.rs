@@ -48,7 +48,9 @@ impl Node {
             return self.keeper_request(tx, session, request_id, message, now);
         }
         let answer = match message {
-            Message::StoreMessage(store) => Some(self.store_message(tx, caller, &store, now)?),
+            Message::StoreMessage(store) => {
+                Some(self.store_message(tx, session, caller, store, now)?)
+            }
             Message::TakeKeyPackage(take) => Some(self.take_key_package(tx, caller, &take, now)?),
             Message::RelayInfoRequest(_) => Some(Message::RelayInfo(self.relay_info(now))),
             Message::RelayRegister(_)
@@ -102,13 +104,32 @@ impl Node {
     fn store_message(
         &mut self,
         tx: &Tx,
+        session: SessionId,
         caller: Option<&VerifiedIdentity>,
-        store: &StoreMessage,
+        store: StoreMessage,
         now: Now,
     ) -> Result<Message, StoreError> {
+        let own = self.own.key();
+        let friends: Vec<Recipient> = store
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.identity_key != own)
+            .copied()
+            .collect();
+        let mut kept = Vec::new();
+        if !friends.is_empty() {
+            let recipients = List::truncated(friends);
+            let part = StoreMessage { blob: store.blob.clone(), recipients };
+            kept = self.keeper_store(tx, session, part, now)?;
+        }
+        let mut kept = kept.into_iter();
         let mut results = Vec::with_capacity(store.recipients.len());
         for recipient in store.recipients.iter() {
-            results.push(self.store_for(tx, caller, recipient, &store.blob, now)?);
+            results.push(if recipient.identity_key == own {
+                self.store_for(tx, caller, recipient, &store.blob, now)?
+            } else {
+                kept.next().unwrap_or(refused(ErrorCode::NotAdmitted))
+            });
         }
         Ok(Message::StoreResponse(StoreResponse { results: List::truncated(results) }))
     }
@@ -121,9 +142,6 @@ impl Node {
         blob: &[u8],
         now: Now,
     ) -> Result<StoreResult, StoreError> {
-        if recipient.identity_key != self.own.key() {
-            return Ok(refused(ErrorCode::NotAdmitted));
-        }
         let admitted = match self.admit(tx, caller, recipient.admission, now) {
             Ok(Some(admitted)) => admitted,
             Ok(None) => {
@@ -238,8 +256,8 @@ impl Node {
     fn unless_store(&mut self, tx: &Tx, error: NodeError) -> Result<ErrorCode, StoreError> {
         match error {
             NodeError::Store(error) => Err(error),
-            other => {
-                tracing::debug!(error = %other, "a request failed");
+            error @ (NodeError::Api(_) | NodeError::Group(_)) => {
+                tracing::debug!(%error, "a request failed");
                 self.refuse(tx);
                 Ok(ErrorCode::Internal)
             }

@@ -130,9 +130,8 @@ impl Node {
             self.fetches.remove(&who);
             return Ok(());
         };
-        let taken = match result {
-            Ok(Message::KeyPackageTaken(taken)) => taken,
-            Ok(_) | Err(_) => return self.ask_next(tx, who, now),
+        let Ok(Message::KeyPackageTaken(taken)) = result else {
+            return self.ask_next(tx, who, now);
         };
         let Some(package) = self.check_taken(tx, who, &taken, now)? else {
             return self.ask_next(tx, who, now);

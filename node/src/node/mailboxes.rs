@@ -119,9 +119,10 @@ impl Node {
         let Some(mailbox) = self.mailboxes.get_mut(&relay) else { return Ok(()) };
         match (step, result) {
             (_, Err(error)) => {
-                mailbox.error = Some(match &error {
-                    CallError::Refused(body) => format!("refused: {}", &*body.text),
-                    other => other.to_string(),
+                mailbox.error = Some(if let CallError::Refused(body) = &error {
+                    format!("refused: {}", &*body.text)
+                } else {
+                    error.to_string()
                 });
                 mailbox.open = false;
                 // A relay that refuses may change its mind: the session is dialled anew, with
@@ -228,6 +229,7 @@ impl Node {
     }
 
     /// A relay sends something by itself.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these two come unasked")]
     pub(super) fn pushed(
         &mut self,
         tx: &Tx,

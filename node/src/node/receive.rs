@@ -75,15 +75,17 @@ impl Node {
                 Verdict::Invalid(error.to_string())
             }
         };
-        let verdict = match verdict {
-            Verdict::Deferred if !is_new => return Ok(Verdict::Deferred),
-            Verdict::Deferred => {
-                let deferred =
-                    Deferred { received_at: now.wall, from_stranger, bytes: blob.to_vec() };
-                if Inbox::defer(tx, id, &deferred)? { Verdict::Deferred } else { Verdict::Refused }
+        let mut verdict = verdict;
+        if verdict == Verdict::Deferred {
+            if !is_new {
+                return Ok(verdict);
             }
-            other => other,
-        };
+            let bytes = blob.to_vec();
+            let deferred = Deferred { received_at: now.wall, from_stranger, bytes };
+            if !Inbox::defer(tx, id, &deferred)? {
+                verdict = Verdict::Refused;
+            }
+        }
         if let Verdict::Invalid(why) = &verdict {
             tracing::debug!(why, "a blob is invalid");
         }

@@ -187,7 +187,7 @@ fn error_code(e: &mut Entropy) -> ErrorCode {
 }
 
 fn text(e: &mut Entropy) -> String {
-    let words = ["", "a", "zu spät", "\u{1F600}", "much longer than thirty-one bytes of text"];
+    let words = ["", "a", "zu sp\u{e4}t", "\u{1F600}", "much longer than thirty-one bytes of text"];
     words[usize::try_from(e.below(5)).unwrap()].to_owned()
 }
 
