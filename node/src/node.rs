@@ -29,6 +29,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
@@ -45,6 +46,9 @@ use crate::transport::{self, Effect, Transport, TransportConfig};
 use invites::Fetch;
 use mailboxes::Mailbox;
 use registry::{PeerSearch, Server};
+
+/// Between two lists of tokens that relays are told.
+const ADMISSION_PAUSE: Duration = Duration::from_secs(2);
 
 /// What may differ between nodes, from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -176,6 +180,8 @@ pub struct Node {
     retry_deferred: bool,
     /// The list of tokens changed: relays have to be told.
     admission_changed: bool,
+    /// Not before this moment: relays allow so many changes a minute.
+    admission_at: Instant,
     /// Contacts or members changed: the transport has to be told.
     people_changed: bool,
     /// Recipients whose lanes have to be looked at.
@@ -224,6 +230,7 @@ impl Node {
             receipts: BTreeMap::new(),
             retry_deferred: true,
             admission_changed: false,
+            admission_at: now.instant,
             people_changed: true,
             awake: BTreeSet::new(),
             housekeeping_at: now.instant,
@@ -270,7 +277,9 @@ impl Node {
         if std::mem::take(&mut self.people_changed) {
             self.attempt(tx, |node, tx| node.tell_transport_of_people(tx, now))?;
         }
-        if std::mem::take(&mut self.admission_changed) {
+        if self.admission_changed && self.admission_at <= now.instant {
+            self.admission_changed = false;
+            self.admission_at = now.instant + ADMISSION_PAUSE;
             self.attempt(tx, |node, tx| node.tell_relays_of_tokens(tx, now))?;
         }
         self.drain_transport(tx, now)?;
@@ -303,6 +312,7 @@ impl Node {
             .chain(searches)
             .chain(self.transport.poll_timeout())
             .chain(self.keeper_wakes())
+            .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])
             .min()
     }

@@ -118,6 +118,8 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Some(mailbox) = self.mailboxes.get_mut(&relay) else { return Ok(()) };
         match (step, result) {
+            // The list is told again with the next change; the mailbox stands as it is.
+            (Step::Refresh, Err(CallError::Refused(_))) => self.admission_changed = true,
             (_, Err(error)) => {
                 mailbox.error = Some(if let CallError::Refused(body) = &error {
                     format!("refused: {}", &*body.text)
