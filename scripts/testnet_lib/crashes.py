@@ -12,22 +12,26 @@ from .transcript import Transcript
 
 FIFTY = 50
 SOME = 10
+# Between two of the fifty: on a fast machine, too, there is a middle to be killed in.
+PAUSE_S = 0.03
 
 
 class Stream:
     """Somebody who sends texts one after the other, in the background."""
 
-    def __init__(self, sender: Node, to: str, texts: list[str]):
+    def __init__(self, sender: Node, to: str, texts: list[str], pause: float = 0.0):
         self.sent: list[dict] = []
         self._error: Exception | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(sender, to, texts), daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(sender, to, texts, pause), daemon=True
+        )
         self._thread.start()
 
-    def _run(self, sender: Node, to: str, texts: list[str]) -> None:
+    def _run(self, sender: Node, to: str, texts: list[str], pause: float) -> None:
         try:
             for text in texts:
-                if self._stopped.is_set():
+                if self._stopped.wait(pause):
                     return
                 self.sent.append(sender.send(to, text))
         except (TestnetError, OSError, ValueError) as error:
@@ -55,7 +59,7 @@ def node_killed(network: Network, t: Transcript) -> None:
     one, two = network.node("node1"), network.node("node2")
     texts = [f"fifty {number}" for number in range(1, FIFTY + 1)]
     t.say("node1 sends fifty messages to node2.")
-    stream = Stream(one, "node2", texts)
+    stream = Stream(one, "node2", texts, PAUSE_S)
     try:
         arrived = wait_until(lambda: at_least(SOME, of(texts, two.texts("node1"))), pause=0)
         was_sending = stream.is_running()
@@ -84,7 +88,7 @@ def relay_killed(network: Network, t: Transcript) -> None:
         network.stop(network[name])
     texts = [f"relayed {number}" for number in range(1, FIFTY + 1)]
     t.say("node3 and relay2 are off. node1 sends fifty messages to node3: relay1 takes them.")
-    stream = Stream(one, "node3", texts)
+    stream = Stream(one, "node3", texts, PAUSE_S)
     try:
         wait_until(lambda: at_least(SOME, acknowledged(one, "node3", texts)), pause=0)
         was_sending = stream.is_running()
