@@ -184,6 +184,8 @@ pub struct Node {
     admission_at: Instant,
     /// Contacts or members changed: the transport has to be told.
     people_changed: bool,
+    /// By the number of a commit's blob: whose Welcomes wait until somebody has the commit.
+    held: BTreeMap<u64, BTreeSet<IdentityKey>>,
     /// Recipients whose lanes have to be looked at.
     awake: BTreeSet<IdentityKey>,
     housekeeping_at: Instant,
@@ -232,6 +234,7 @@ impl Node {
             admission_changed: false,
             admission_at: now.instant,
             people_changed: true,
+            held: BTreeMap::new(),
             awake: BTreeSet::new(),
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),

@@ -134,14 +134,14 @@ impl Outbox {
         Ok(tx.read::<BlobRow>(Table::OutboxBlobs, &blob.to_be_bytes())?.map(|row| row.bytes))
     }
 
-    /// Whether a parcel may leave: a Welcome waits until somebody has its commit.
+    /// The commit that a parcel waits for: a Welcome is held back until somebody has its commit.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn may_leave(tx: &Tx, parcel: &Parcel) -> Result<bool, StoreError> {
-        let Purpose::Welcome(_, Some(commit)) = parcel.purpose else { return Ok(true) };
+    pub fn waits_for(tx: &Tx, parcel: &Parcel) -> Result<Option<u64>, StoreError> {
+        let Purpose::Welcome(_, Some(commit)) = parcel.purpose else { return Ok(None) };
         let row = tx.read::<BlobRow>(Table::OutboxBlobs, &commit.to_be_bytes())?;
-        Ok(row.is_none_or(|row| row.stored))
+        Ok(row.filter(|row| !row.stored).map(|_| commit))
     }
 
     /// One parcel.

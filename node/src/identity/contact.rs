@@ -24,8 +24,10 @@ pub struct Contact {
     pub alias: Option<String>,
     /// The newest identity that was seen and verified.
     pub identity: Option<Identity>,
-    /// What the link called them, until the identity is known.
-    pub link_name: Option<String>,
+    /// What they call themselves: by their identity, or by their link until that is known.
+    name: String,
+    /// They say that they are a bot.
+    is_machine_account: bool,
     /// The user's judgement (specification 3.2). Rejected: no session, no row, no receipt.
     pub trust: Trust,
     /// The safety number was compared.
@@ -48,7 +50,8 @@ impl Contact {
             key,
             alias: None,
             identity: None,
-            link_name: None,
+            name: String::new(),
+            is_machine_account: false,
             trust: Trust::Unknown,
             verified: false,
             first_seen: now.wall,
@@ -64,13 +67,16 @@ impl Contact {
         self.identity.as_ref().and_then(|identity| identity.verify().ok())
     }
 
-    /// What they call themselves, as far as known.
+    /// What they call themselves, as far as known; else nothing.
     #[must_use]
-    pub fn name(&self) -> String {
-        self.verified_identity()
-            .map(|identity| identity.data().username.to_string())
-            .or_else(|| self.link_name.clone())
-            .unwrap_or_default()
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether they say of themselves that they are a bot.
+    #[must_use]
+    pub const fn is_machine_account(&self) -> bool {
+        self.is_machine_account
     }
 
     /// Takes a newer identity of this contact; anything else leaves what is known.
@@ -80,13 +86,17 @@ impl Contact {
             .map_or(Succession::Newer, |known| known.compare(identity));
         if succession == Succession::Newer {
             self.identity = Some(identity.identity().clone());
+            self.name = identity.data().username.to_string();
+            self.is_machine_account = identity.data().flags.is_machine_account;
         }
         succession
     }
 
     /// Takes over what a link says where nothing better is known.
     pub fn learn_link(&mut self, link: &ContactLink) {
-        self.link_name = Some(link.name.to_string());
+        if self.identity.is_none() {
+            self.name = link.name.to_string();
+        }
     }
 }
 

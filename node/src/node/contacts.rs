@@ -383,7 +383,7 @@ fn contact_candidates(tx: &Tx) -> Result<Vec<api::who::Candidate<IdentityKey>>, 
     let candidate = |contact: Contact| api::who::Candidate {
         kind: api::who::Kind::Contact,
         id: contact.key.to_string(),
-        name: contact.name(),
+        name: contact.name().to_owned(),
         alias: contact.alias,
         value: contact.key,
     };

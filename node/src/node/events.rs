@@ -88,7 +88,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         self.tell(tx, EventBody::Contact {
             id: contact.key.to_string(),
-            name: contact.name(),
+            name: contact.name().to_owned(),
             alias: contact.alias.clone(),
             change,
         }, now)

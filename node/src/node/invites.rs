@@ -225,7 +225,7 @@ impl Node {
                 self.learn_reach(tx, identity)?;
                 self.tell(tx, EventBody::Contact {
                     id: contact.key.to_string(),
-                    name: contact.name(),
+                    name: contact.name().to_owned(),
                     alias: contact.alias.clone(),
                     change: Told::Updated,
                 }, now)?;

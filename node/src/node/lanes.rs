@@ -78,7 +78,8 @@ impl Node {
         match lane.step(means, now.instant) {
             Step::Send(path, room) => {
                 for parcel in next_parcels(tx, recipient, lane, room)? {
-                    if !Outbox::may_leave(tx, &parcel)? {
+                    if let Some(commit) = Outbox::waits_for(tx, &parcel)? {
+                        self.held.entry(commit).or_default().insert(*recipient);
                         break;
                     }
                     self.send_parcel(tx, &parcel, path, &reach, lane, now)?;
@@ -203,8 +204,8 @@ impl Node {
                     }
                 }
             }
-            // A Welcome may have waited for this commit.
-            Purpose::Commit(_) => self.awake.extend(self.lanes.keys().copied()),
+            // Welcomes may have waited for this commit.
+            Purpose::Commit(_) => self.awake.extend(self.held.remove(&parcel.blob).unwrap_or_default()),
             Purpose::Welcome(..) | Purpose::Receipt => {}
         }
         Ok(())

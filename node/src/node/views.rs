@@ -24,7 +24,7 @@ impl Node {
         if *key == self.own.key() {
             return Ok(self.own.identity().data().username.to_string());
         }
-        Ok(Contacts::find(tx, key)?.map(|contact| contact.name()).unwrap_or_default())
+        Ok(Contacts::find(tx, key)?.map(|contact| contact.name().to_owned()).unwrap_or_default())
     }
 
     /// How somebody is called here: alias, else name, else the beginning of the id.
@@ -41,8 +41,7 @@ impl Node {
         if *key == self.own.key() {
             return Ok(self.own.identity().data().flags.is_machine_account);
         }
-        let identity = Contacts::find(tx, key)?.and_then(|contact| contact.verified_identity());
-        Ok(identity.is_some_and(|identity| identity.data().flags.is_machine_account))
+        Ok(Contacts::find(tx, key)?.is_some_and(|contact| contact.is_machine_account()))
     }
 
     pub(super) fn message_view(
@@ -102,7 +101,7 @@ impl Node {
         };
         Ok(ContactView {
             id: contact.key.to_string(),
-            name: contact.name(),
+            name: contact.name().to_owned(),
             alias: contact.alias.clone(),
             trust: contact.trust,
             verified: contact.verified,
@@ -130,7 +129,7 @@ impl Node {
         Ok(Contacts::all(tx)?.iter().any(|other| {
             other.key != contact.key
                 && !name.is_empty()
-                && (other.name() == name || other.alias.as_deref() == Some(name.as_str()))
+                && (other.name() == name || other.alias.as_deref() == Some(name))
         }))
     }
 
