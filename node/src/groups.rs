@@ -130,6 +130,14 @@ impl Groups {
         Ok(summary)
     }
 
+    /// The group's tip: the state that is written in.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn tip(&mut self, tx: &Tx, group: &GroupId) -> Result<StateId, GroupError> {
+        Ok(self.record(tx, group)?.tip())
+    }
+
     /// How many members the group has at its tip, ourselves included.
     ///
     /// # Errors

@@ -66,6 +66,12 @@ fn main() -> ExitCode {
             }
         }
     }
+    if let Some(name) = &only
+        && !["direct", "throughput", "relay", "memory"].contains(&name.as_str())
+    {
+        eprintln!("there is nothing called {name}");
+        return ExitCode::from(2);
+    }
     let mut report = Report::new(effort.rounds);
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     // Memory first: processes of their own, on a machine that is still quiet.

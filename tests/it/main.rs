@@ -9,6 +9,7 @@
     reason = "all of this is test code, helpers included"
 )]
 
+mod backlog;
 mod decoders;
 mod documents;
 mod layers;

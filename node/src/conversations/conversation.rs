@@ -75,13 +75,27 @@ pub struct Conversation {
     pub update_due: bool,
     /// Own messages since our leaf keys were renewed.
     pub since_update: u32,
+    /// Nobody was heard in the state that our last renewal made. Until then they are not renewed
+    /// again: it would heal nothing more, and would leave a member who is away further behind than
+    /// old states are kept, so that neither its receipts nor its messages could be read.
+    #[serde(default)]
+    pub update_unheard: bool,
 }
 
 impl Conversation {
     /// A conversation without a group yet.
     #[must_use]
     pub const fn new(id: ConversationId, name: String) -> Self {
-        Self { id, name, groups: Vec::new(), lamport: 0, standing: Standing::Active, update_due: false, since_update: 0 }
+        Self {
+            id,
+            name,
+            groups: Vec::new(),
+            lamport: 0,
+            standing: Standing::Active,
+            update_due: false,
+            since_update: 0,
+            update_unheard: false,
+        }
     }
 
     /// One conversation.

@@ -206,6 +206,10 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let Some(mut conversation) = Conversation::of_group(tx, &group)? else { return Ok(()) };
+        if by != self.own.key() {
+            // Somebody else has committed in what was the tip, and makes what is.
+            conversation.update_unheard = false;
+        }
         let mut switched = None;
         for event in events {
             if let GroupEvent::Switched { lost } = event {

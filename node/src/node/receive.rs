@@ -173,6 +173,7 @@ impl Node {
             contact.last_seen = Some(now.wall);
             Contacts::save(tx, &contact)?;
         }
+        self.heard_in(tx, &mut conversation, &group, &state)?;
         if let Kind::Profile(profile) = &kind {
             self.learn_profile(tx, &sender, &profile.identity, now)?;
             return Ok(Verdict::Applied);
@@ -275,11 +276,16 @@ impl Node {
             ReceiptKind::Delivered => MessageState::Delivered,
             ReceiptKind::Read => MessageState::Read,
         };
+        let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
+            return Ok(Verdict::Applied);
+        };
         for id in ids {
             let Some(mut row) = History::find(tx, id, &own)? else { continue };
-            let conversation = Conversation::of_group(tx, &group)?;
-            if conversation.is_none_or(|conversation| conversation.id != row.conversation) {
+            if conversation.id != row.conversation {
                 continue;
+            }
+            if let Some((_, state)) = &row.sealed_in {
+                self.heard_in(tx, &mut conversation, &group, state)?;
             }
             let moved = row.advance(&from, to);
             History::update(tx, &row)?;
@@ -433,7 +439,9 @@ pub(super) fn welcome_bytes(identity: &Identity, welcome: Vec<u8>) -> Option<Vec
 /// A contact made from a request.
 pub(super) fn contact_of(request: &Request, now: Now) -> Contact {
     let mut contact = Contact::new(request.from, now);
-    contact.identity = Some(request.identity.clone());
+    if let Ok(identity) = request.identity.verify() {
+        contact.learn(&identity);
+    }
     contact.last_seen = Some(request.received_at);
     contact
 }

@@ -15,7 +15,7 @@ use crate::conversations::{
     Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, Standing,
 };
 use crate::delivery::Purpose;
-use crate::groups::{Change, GroupKind};
+use crate::groups::{Change, GroupKind, StateId};
 use crate::identity::Contacts;
 use crate::store::{Table, Tx};
 
@@ -129,8 +129,9 @@ impl Node {
             return Ok(());
         }
         let Some(group) = self.settled_group(tx, conversation, now)? else { return Ok(()) };
+        // All at once: renewing keys comes here again for what still waits.
+        waiting.iter().for_each(|(key, _)| tx.delete(Table::Intents, key));
         for (key, _) in waiting {
-            tx.delete(Table::Intents, &key);
             if let Some(mut row) = tx.read::<MessageRow>(Table::Messages, &key)? {
                 self.renew_leaf_if_due(tx, conversation, &group, now)?;
                 self.seal_message(tx, &group, &mut row, now)?;
@@ -203,17 +204,37 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         conversation.since_update = conversation.since_update.saturating_add(1);
+        let by_count = conversation.since_update > UPDATE_AFTER_MESSAGES
+            && (!conversation.update_unheard
+                || self.groups.member_count(tx, group)? > MAX_RECEIPT_MEMBERS);
         let due = conversation.update_due
-            || conversation.since_update > UPDATE_AFTER_MESSAGES
+            || by_count
             || (conversation.since_update == 1
                 && now.wall.since(self.groups.summary(tx, group)?.own_update_at) > UPDATE_AFTER);
         if due {
             conversation.update_due = false;
             conversation.since_update = 0;
+            conversation.update_unheard = true;
+            conversation.save(tx)?;
             let leaf = self.leaf_info(tx, now)?;
             self.change_group(tx, group, Change::Update(leaf), now)?;
         }
         Ok(conversation.save(tx)?)
+    }
+
+    /// Somebody else was heard in a state: if it is the tip, they have what made it.
+    pub(super) fn heard_in(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        group: &GroupId,
+        state: &StateId,
+    ) -> Result<(), NodeError> {
+        if conversation.update_unheard && self.groups.tip(tx, group)? == *state {
+            conversation.update_unheard = false;
+            conversation.save(tx)?;
+        }
+        Ok(())
     }
 
     /// Another branch of a group won: what we wrote on the lost one is encrypted again, under the
