@@ -206,9 +206,11 @@ impl Node {
         mut entropy: Entropy,
         now: Now,
     ) -> Result<Self, NodeError> {
-        let transport = Transport::new(own.local(), entropy.fork(), TransportConfig {
-            allow_private_addresses: config.allow_private_addresses,
-        });
+        let transport = Transport::new(
+            own.local(),
+            entropy.fork(),
+            TransportConfig { allow_private_addresses: config.allow_private_addresses },
+        );
         let groups = Groups::new(own.leaf_signer()?, own.key(), entropy.fork());
         let mut node = Self {
             own,
@@ -257,7 +259,9 @@ impl Node {
     /// Only the store's: the process has to start again from disk then.
     pub fn handle(&mut self, tx: &Tx, input: Input, now: Now) -> Result<(), StoreError> {
         match input {
-            Input::Command { reply_to, command } => self.handle_command(tx, reply_to, command, now)?,
+            Input::Command { reply_to, command } => {
+                self.handle_command(tx, reply_to, command, now)?
+            }
             Input::Transport(input) => self.transport.handle(input, now),
             Input::Timeout => {
                 self.transport.handle_timeout(now);

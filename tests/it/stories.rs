@@ -170,9 +170,9 @@ fn c01_same_name_and_another_key_is_somebody_else() {
     let all = contacts(&mut world, 0);
     assert_eq!(all.len(), 2, "two entries, never merged");
     assert!(all.iter().all(|contact| contact.name == "node2" && contact.name_is_shared));
-    let warned = events(&mut world, 0).iter().any(|event| {
-        matches!(event, EventBody::Contact { change: Change::NameClash, .. })
-    });
+    let warned = events(&mut world, 0)
+        .iter()
+        .any(|event| matches!(event, EventBody::Contact { change: Change::NameClash, .. }));
     assert!(warned, "the user is told");
     // The alias decides; the shared name alone is refused as ambiguous where no alias has it.
     send(&mut world, 0, "contact:node2", "for the first one");

@@ -258,8 +258,7 @@ impl RelayHost {
         let incarnation =
             RedbMailboxes::within(&transaction, |mailboxes| mailboxes.incarnation(fresh)).unwrap();
         transaction.commit().unwrap();
-        let engine =
-            Engine::new(EngineConfig::default(), self.local.identity.key(), incarnation);
+        let engine = Engine::new(EngineConfig::default(), self.local.identity.key(), incarnation);
         self.running = Some(RunningRelay { store, engine, connections: BTreeMap::new() });
     }
 

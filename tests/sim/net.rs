@@ -115,16 +115,9 @@ impl Net {
 
     /// Closes all connections of a machine; answers the other ends.
     pub fn close_all(&mut self, host: HostId) -> Vec<End> {
-        let ids: BTreeSet<LinkId> = self
-            .by_end
-            .iter()
-            .filter(|(end, _)| end.host == host)
-            .map(|(_, id)| *id)
-            .collect();
-        ids.into_iter()
-            .flat_map(|id| self.remove(id))
-            .filter(|end| end.host != host)
-            .collect()
+        let ids: BTreeSet<LinkId> =
+            self.by_end.iter().filter(|(end, _)| end.host == host).map(|(_, id)| *id).collect();
+        ids.into_iter().flat_map(|id| self.remove(id)).filter(|end| end.host != host).collect()
     }
 
     /// Some connection, chosen at random.

@@ -312,8 +312,16 @@ impl Run {
                     .iter()
                     .filter(|row| row.message_id == written.message_id)
                     .count();
-                assert!(seen <= 1, "\"{}\" is shown {seen} times at node{}", written.text, host + 1);
-                if host != written.author && meant && view.is_some() && views[written.author].is_some()
+                assert!(
+                    seen <= 1,
+                    "\"{}\" is shown {seen} times at node{}",
+                    written.text,
+                    host + 1
+                );
+                if host != written.author
+                    && meant
+                    && view.is_some()
+                    && views[written.author].is_some()
                 {
                     assert_eq!(seen, 1, "\"{}\" is missing at node{}", written.text, host + 1);
                 }

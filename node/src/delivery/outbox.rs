@@ -73,11 +73,11 @@ impl Outbox {
             return Ok(blob);
         }
         let waiting = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
-        tx.write(Table::OutboxBlobs, &blob.to_be_bytes(), &BlobRow {
-            waiting,
-            stored: false,
-            bytes,
-        })?;
+        tx.write(
+            Table::OutboxBlobs,
+            &blob.to_be_bytes(),
+            &BlobRow { waiting, stored: false, bytes },
+        )?;
         for recipient in recipients {
             let parcel =
                 Parcel { recipient: *recipient, blob, purpose: purpose.clone(), made: now.wall };

@@ -81,9 +81,8 @@ impl Contact {
 
     /// Takes a newer identity of this contact; anything else leaves what is known.
     pub fn learn(&mut self, identity: &VerifiedIdentity) -> Succession {
-        let succession = self
-            .verified_identity()
-            .map_or(Succession::Newer, |known| known.compare(identity));
+        let succession =
+            self.verified_identity().map_or(Succession::Newer, |known| known.compare(identity));
         if succession == Succession::Newer {
             self.identity = Some(identity.identity().clone());
             self.name = identity.data().username.to_string();

@@ -35,7 +35,9 @@ pub enum OwnError {
     #[error("this home has no identity yet; create one with `sremp init --name NAME`")]
     Missing,
     /// The file and the store speak of two identities.
-    #[error("the private key file belongs to another identity than the store; restore both from the same home")]
+    #[error(
+        "the private key file belongs to another identity than the store; restore both from the same home"
+    )]
     OtherKey,
     /// The change breaks a rule.
     #[error("the identity cannot be changed like this")]
@@ -118,8 +120,7 @@ impl Own {
     /// # Errors
     /// [`OwnError::Missing`], [`OwnError::OtherKey`], or what is wrong with the rows.
     pub fn load(tx: &Tx, identity_secret: IdentitySecret) -> Result<Self, OwnError> {
-        let identity: Identity =
-            tx.read(Table::Meta, ROW_IDENTITY)?.ok_or(OwnError::Missing)?;
+        let identity: Identity = tx.read(Table::Meta, ROW_IDENTITY)?.ok_or(OwnError::Missing)?;
         let secrets: Secrets = tx.read(Table::Meta, ROW_SECRETS)?.ok_or(OwnError::Missing)?;
         let identity = identity.verify()?;
         if identity.key() != identity_secret.public() {
@@ -144,11 +145,7 @@ impl Own {
             .iter()
             .map(|(secret, made)| SealRow { secret: *secret.to_bytes(), made: *made })
             .collect();
-        let secrets = Secrets {
-            noise: *self.noise.to_bytes(),
-            seal,
-            leaf: self.leaf.to_vec(),
-        };
+        let secrets = Secrets { noise: *self.noise.to_bytes(), seal, leaf: self.leaf.to_vec() };
         tx.write(Table::Meta, ROW_SECRETS, &secrets)?;
         tx.write(Table::Meta, ROW_IDENTITY, self.identity.identity())
     }

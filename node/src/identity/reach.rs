@@ -95,10 +95,7 @@ impl Reach {
     /// Takes an address as the newest.
     pub fn learn_address(&mut self, endpoint: Endpoint, from_user: bool) {
         let from_user = from_user
-            || self
-                .addresses
-                .iter()
-                .any(|known| known.endpoint == endpoint && known.from_user);
+            || self.addresses.iter().any(|known| known.endpoint == endpoint && known.from_user);
         self.addresses.retain(|known| known.endpoint != endpoint);
         self.addresses.insert(0, Address { endpoint, from_user });
         self.addresses.truncate(MAX_ADDRESSES);

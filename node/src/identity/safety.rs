@@ -13,12 +13,11 @@ pub fn safety_number(a: &IdentityKey, b: &IdentityKey) -> String {
     let (low, high) = if a <= b { (a, b) } else { (b, a) };
     let mut blocks = Vec::new();
     for block in 0..BLOCKS {
-        let hash =
-            labelled_hash(HashLabel::SafetyNumber, &block.to_le_bytes(), &[
-                low.as_bytes().as_slice(),
-                high.as_bytes(),
-            ]
-            .concat());
+        let hash = labelled_hash(
+            HashLabel::SafetyNumber,
+            &block.to_le_bytes(),
+            &[low.as_bytes().as_slice(), high.as_bytes()].concat(),
+        );
         let (head, _) = hash.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
         blocks.push(format!("{:05}", u64::from_le_bytes(*head) % 100_000));
     }

@@ -161,9 +161,7 @@ async fn dial(
 async fn connect(to: &Endpoint, allow_private: bool) -> Option<TcpStream> {
     let addresses: Vec<SocketAddr> = match &to.host {
         Host::Address(address) => vec![SocketAddr::new(*address, to.port)],
-        Host::Name(name) => {
-            tokio::net::lookup_host((name.as_str(), to.port)).await.ok()?.collect()
-        }
+        Host::Name(name) => tokio::net::lookup_host((name.as_str(), to.port)).await.ok()?.collect(),
     };
     for address in addresses {
         if !allow_private && !is_public(address.ip()) {
@@ -227,11 +225,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Send + 'static>(
     }
 }
 
-async fn read(
-    conn: ConnId,
-    mut reader: impl AsyncRead + Unpin,
-    reports: &mpsc::Sender<NetEvent>,
-) {
+async fn read(conn: ConnId, mut reader: impl AsyncRead + Unpin, reports: &mpsc::Sender<NetEvent>) {
     let mut buffer = vec![0; READ];
     while let Ok(count) = reader.read(&mut buffer).await {
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return };

@@ -49,17 +49,18 @@ pub fn init(home: &Home, options: &InitOptions) -> Result<InitReply, ApiError> {
         }
         Err(error) => return Err(explain(error)),
     }
-    let own = Own::create(&tx, secret, options.name.clone(), &mut entropy, now)
-        .map_err(explain)?;
+    let own = Own::create(&tx, secret, options.name.clone(), &mut entropy, now).map_err(explain)?;
     tx.accept().map_err(explain)?;
     let config = NodeConfig { advertise: options.advertise.clone(), ..NodeConfig::default() };
     let mut node = Node::load(&tx, own, config, entropy, now).map_err(explain)?;
     let mut commands: Vec<Command> =
         options.relays.iter().map(|link| Command::RelayAdd { link: link.clone() }).collect();
-    commands.extend(options.rendezvous.iter().map(|(server, ca)| Command::RendezvousAdd {
-        server: server.clone(),
-        ca: ca.clone(),
-    }));
+    commands.extend(
+        options
+            .rendezvous
+            .iter()
+            .map(|(server, ca)| Command::RendezvousAdd { server: server.clone(), ca: ca.clone() }),
+    );
     commands.push(Command::Link { once: false });
     let mut link = String::new();
     for command in commands {
@@ -111,16 +112,15 @@ fn no_identity(home: &Home) -> ApiError {
 fn read_secret(home: &Path) -> Result<IdentitySecret, sremp_common::io::private::PrivateError> {
     let path = home.join(KEY_FILE);
     let bytes = read_private(&path, 32)?;
-    let seed: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| {
-        sremp_common::io::private::PrivateError::Io {
+    let seed: &[u8; 32] =
+        bytes.as_slice().try_into().map_err(|_| sremp_common::io::private::PrivateError::Io {
             action: "use",
             path: path.clone(),
             source: std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
                 "a key file has exactly 32 bytes; restore it from a backup",
             ),
-        }
-    })?;
+        })?;
     Ok(IdentitySecret::from_bytes(seed))
 }
 

@@ -90,12 +90,7 @@ impl Node {
 
     /// The second half of the commands: contacts and groups.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the first half has the others")]
-    fn people_command(
-        &mut self,
-        tx: &Tx,
-        command: Command,
-        now: Now,
-    ) -> Result<Reply, NodeError> {
+    fn people_command(&mut self, tx: &Tx, command: Command, now: Now) -> Result<Reply, NodeError> {
         match command {
             Command::ContactAdd { what, alias } => {
                 self.contact_add(tx, &what, alias.as_deref(), now)
@@ -150,9 +145,7 @@ impl Node {
             }
             Command::GroupRename { group, name } => self.group_rename(tx, &group, &name, now),
             Command::GroupLeave { group } => self.group_leave(tx, &group, now),
-            other => {
-                Err(ApiError::failed(format!("`{}` is not served here", other.name())).into())
-            }
+            other => Err(ApiError::failed(format!("`{}` is not served here", other.name())).into()),
         }
     }
 

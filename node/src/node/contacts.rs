@@ -257,10 +257,13 @@ impl Node {
         // One stranger may have sent several requests: they are answered together.
         let mut seen = std::collections::BTreeSet::new();
         let candidates = candidates.filter(|candidate| seen.insert(candidate.value));
-        let from = api::who::resolve(who, Some(api::who::Kind::Contact), candidates)
-            .map_err(|error| ApiError::new(error.code, format!(
-                "no request of `{who}` waits; see them with: sremp requests list"
-            )))?;
+        let from =
+            api::who::resolve(who, Some(api::who::Kind::Contact), candidates).map_err(|error| {
+                ApiError::new(
+                    error.code,
+                    format!("no request of `{who}` waits; see them with: sremp requests list"),
+                )
+            })?;
         Ok(all.into_iter().filter(|request| request.from == from).collect())
     }
 

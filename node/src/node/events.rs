@@ -38,9 +38,8 @@ impl Node {
     ) -> Result<Reply, NodeError> {
         let next: u64 = tx.read(Table::Meta, ROW_NEXT)?.unwrap_or(1);
         let oldest = tx.scan(Table::Events, &[], None, 1)?.into_iter().next();
-        let first = oldest
-            .and_then(|(key, _)| key.try_into().ok())
-            .map_or(next, u64::from_be_bytes);
+        let first =
+            oldest.and_then(|(key, _)| key.try_into().ok()).map_or(next, u64::from_be_bytes);
         let mut events = Vec::new();
         if let Some(after) = after {
             let from = after.saturating_add(1).to_be_bytes();
@@ -71,12 +70,16 @@ impl Node {
         row: &MessageRow,
         now: Now,
     ) -> Result<(), NodeError> {
-        self.tell(tx, EventBody::State {
-            message_id: row.message_id.to_string(),
-            conversation: row.conversation.text(),
-            state: row.state,
-            error: if row.state == MessageState::Failed { row.error.clone() } else { None },
-        }, now)
+        self.tell(
+            tx,
+            EventBody::State {
+                message_id: row.message_id.to_string(),
+                conversation: row.conversation.text(),
+                state: row.state,
+                error: if row.state == MessageState::Failed { row.error.clone() } else { None },
+            },
+            now,
+        )
     }
 
     pub(super) fn tell_contact(
@@ -86,12 +89,16 @@ impl Node {
         change: Change,
         now: Now,
     ) -> Result<(), NodeError> {
-        self.tell(tx, EventBody::Contact {
-            id: contact.key.to_string(),
-            name: contact.name().to_owned(),
-            alias: contact.alias.clone(),
-            change,
-        }, now)
+        self.tell(
+            tx,
+            EventBody::Contact {
+                id: contact.key.to_string(),
+                name: contact.name().to_owned(),
+                alias: contact.alias.clone(),
+                change,
+            },
+            now,
+        )
     }
 
     /// Tells of a change of a group; conversations of two have none that people see.
@@ -106,14 +113,18 @@ impl Node {
     ) -> Result<(), NodeError> {
         let ConversationId::Group(group) = conversation.id else { return Ok(()) };
         let epoch = self.epoch_of(tx, &group)?;
-        self.tell(tx, EventBody::Group {
-            id: group.to_string(),
-            name: conversation.name.clone(),
-            change,
-            by: by.map(|key| key.to_string()),
-            who: who.map(|key| key.to_string()),
-            epoch,
-        }, now)
+        self.tell(
+            tx,
+            EventBody::Group {
+                id: group.to_string(),
+                name: conversation.name.clone(),
+                change,
+                by: by.map(|key| key.to_string()),
+                who: who.map(|key| key.to_string()),
+                epoch,
+            },
+            now,
+        )
     }
 
     fn epoch_of(&mut self, tx: &Tx, group: &GroupId) -> Result<u64, NodeError> {
@@ -133,11 +144,15 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let name = self.plain_name_of(tx, key)?;
-        self.tell(tx, EventBody::Connection {
-            kind,
-            id: key.to_string(),
-            name: (!name.is_empty()).then_some(name),
-            connected,
-        }, now)
+        self.tell(
+            tx,
+            EventBody::Connection {
+                kind,
+                id: key.to_string(),
+                name: (!name.is_empty()).then_some(name),
+                connected,
+            },
+            now,
+        )
     }
 }

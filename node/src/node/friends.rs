@@ -85,7 +85,10 @@ impl Node {
     }
 
     /// Whether a request is for a mailbox that is kept for a friend.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a keeper serves these requests and no others")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a keeper serves these requests and no others"
+    )]
     pub(super) fn is_for_keeper(&self, caller: Option<&IdentityKey>, message: &Message) -> bool {
         let Some(keeper) = &self.keeper else { return false };
         let own = self.own.key();
@@ -149,12 +152,7 @@ impl Node {
         Ok(results)
     }
 
-    fn keeper_input(
-        &mut self,
-        tx: &Tx,
-        input: engine::Input,
-        now: Now,
-    ) -> Result<(), StoreError> {
+    fn keeper_input(&mut self, tx: &Tx, input: engine::Input, now: Now) -> Result<(), StoreError> {
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
         with_mailboxes(tx, |mailboxes| {
             keeper.engine.handle(mailboxes, input, now)?;

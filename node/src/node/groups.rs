@@ -8,9 +8,7 @@ use sremp_common::wire::List;
 use super::receive::{SEALED_WELCOME, welcome_bytes};
 use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
-use crate::conversations::{
-    Conversation, ConversationId, History, Invites, MessageRow, Standing,
-};
+use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
 use crate::delivery::Purpose;
 use crate::groups::{Change, GroupEvent, GroupKind, LeafInfo, LostWork};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
@@ -246,7 +244,11 @@ impl Node {
         let (change, who, text) = match event {
             GroupEvent::Added(who) => {
                 Invites::remove(tx, &group, who);
-                (api::Change::Added, Some(*who), format!("{actor} added {}", self.name_of(tx, who)?))
+                (
+                    api::Change::Added,
+                    Some(*who),
+                    format!("{actor} added {}", self.name_of(tx, who)?),
+                )
             }
             GroupEvent::Removed(who) => {
                 Invites::remove(tx, &group, who);
@@ -400,9 +402,8 @@ impl Node {
     fn require_admin(&mut self, tx: &Tx, group: &GroupId) -> Result<(), NodeError> {
         let own = self.own.key();
         let summary = self.groups.summary(tx, group)?;
-        let admin = summary
-            .member(&own)
-            .is_some_and(|member| member.role == crate::groups::Role::Admin);
+        let admin =
+            summary.member(&own).is_some_and(|member| member.role == crate::groups::Role::Admin);
         if admin {
             return Ok(());
         }
@@ -419,9 +420,7 @@ impl Node {
             Standing::Leaving | Standing::Left => {
                 Err(ApiError::refused("you have left this group").into())
             }
-            Standing::Removed => {
-                Err(ApiError::refused("you were removed from this group").into())
-            }
+            Standing::Removed => Err(ApiError::refused("you were removed from this group").into()),
         }
     }
 

@@ -223,12 +223,16 @@ impl Node {
             sremp_common::identity::Succession::Newer => {
                 Contacts::save(tx, &contact)?;
                 self.learn_reach(tx, identity)?;
-                self.tell(tx, EventBody::Contact {
-                    id: contact.key.to_string(),
-                    name: contact.name().to_owned(),
-                    alias: contact.alias.clone(),
-                    change: Told::Updated,
-                }, now)?;
+                self.tell(
+                    tx,
+                    EventBody::Contact {
+                        id: contact.key.to_string(),
+                        name: contact.name().to_owned(),
+                        alias: contact.alias.clone(),
+                        change: Told::Updated,
+                    },
+                    now,
+                )?;
                 if first {
                     self.warn_of_shared_name(tx, &contact, now)?;
                 }
@@ -236,7 +240,9 @@ impl Node {
             sremp_common::identity::Succession::Same => {}
             sremp_common::identity::Succession::Equivocation
             | sremp_common::identity::Succession::Rollback => {
-                tracing::warn!("a contact's identity was shown in an older or second form; ignored");
+                tracing::warn!(
+                    "a contact's identity was shown in an older or second form; ignored"
+                );
             }
         }
         Ok(())

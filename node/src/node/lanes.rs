@@ -95,12 +95,7 @@ impl Node {
     }
 
     /// What leads to a recipient, as far as policy allows.
-    fn means(
-        &self,
-        tx: &Tx,
-        recipient: &IdentityKey,
-        reach: &Reach,
-    ) -> Result<Means, NodeError> {
+    fn means(&self, tx: &Tx, recipient: &IdentityKey, reach: &Reach) -> Result<Means, NodeError> {
         let policy = self.path_policy(tx, recipient)?;
         let direct = policy != PathPolicy::Relay;
         Ok(Means {
@@ -111,11 +106,7 @@ impl Node {
         })
     }
 
-    pub(super) fn path_policy(
-        &self,
-        tx: &Tx,
-        peer: &IdentityKey,
-    ) -> Result<PathPolicy, NodeError> {
+    pub(super) fn path_policy(&self, tx: &Tx, peer: &IdentityKey) -> Result<PathPolicy, NodeError> {
         let of_contact = Contacts::find(tx, peer)?.and_then(|contact| contact.path);
         Ok(of_contact.unwrap_or(self.config.path))
     }
@@ -205,19 +196,15 @@ impl Node {
                 }
             }
             // Welcomes may have waited for this commit.
-            Purpose::Commit(_) => self.awake.extend(self.held.remove(&parcel.blob).unwrap_or_default()),
+            Purpose::Commit(_) => {
+                self.awake.extend(self.held.remove(&parcel.blob).unwrap_or_default())
+            }
             Purpose::Welcome(..) | Purpose::Receipt => {}
         }
         Ok(())
     }
 
-    fn give_up(
-        &mut self,
-        tx: &Tx,
-        parcel: &Parcel,
-        why: &str,
-        now: Now,
-    ) -> Result<(), NodeError> {
+    fn give_up(&mut self, tx: &Tx, parcel: &Parcel, why: &str, now: Now) -> Result<(), NodeError> {
         Outbox::finish(tx, parcel, false)?;
         let Purpose::Message(id) = &parcel.purpose else { return Ok(()) };
         let own = self.own.key();
@@ -232,12 +219,16 @@ impl Node {
             row.error = Some(why.to_owned());
         }
         History::update(tx, &row)?;
-        self.tell(tx, EventBody::State {
-            message_id: row.message_id.to_string(),
-            conversation: row.conversation.text(),
-            state: row.state,
-            error: row.error,
-        }, now)
+        self.tell(
+            tx,
+            EventBody::State {
+                message_id: row.message_id.to_string(),
+                conversation: row.conversation.text(),
+                state: row.state,
+                error: row.error,
+            },
+            now,
+        )
     }
 }
 

@@ -19,7 +19,7 @@ use sremp_common::wire::{
 };
 
 use super::{Call, Node, NodeError};
-use crate::api::{RelayView, RelayRecordView};
+use crate::api::{RelayRecordView, RelayView};
 use crate::delivery::Verdict;
 use crate::identity::Tokens;
 use crate::store::{StoreError, Table, Tx, decode_row};
@@ -172,12 +172,7 @@ impl Node {
         let leaf = self.leaf_info(tx, now)?;
         let last_resort = self.groups.make_key_package(tx, &leaf, true, now)?;
         let entries = List::truncated(Tokens::admission_list(tx)?);
-        self.call_relay(
-            relay,
-            Step::Refresh,
-            Message::SetAdmission(SetAdmission { entries }),
-            now,
-        );
+        self.call_relay(relay, Step::Refresh, Message::SetAdmission(SetAdmission { entries }), now);
         let publish = PublishKeyPackages {
             identity: self.own.identity().identity().clone(),
             key_packages: List::truncated(packages),

@@ -15,7 +15,7 @@ use crate::conversations::{
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{
-    GroupKind, Opened, OpenError, ReceiptBody, ReceiptKind, StateId, WelcomeError,
+    GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, StateId, WelcomeError,
 };
 use crate::identity::{Contact, Contacts, Reach, TokenSource};
 use crate::store::{StoreError, Tx};
@@ -357,12 +357,16 @@ impl Node {
             if !Requests::add(tx, &request)? {
                 return Ok(Verdict::Refused);
             }
-            self.tell(tx, EventBody::Request {
-                id: identity.key().to_string(),
-                name: identity.data().username.to_string(),
-                flags: identity.data().flags.into(),
-                group: (!request.direct).then(|| request.name.clone()),
-            }, now)?;
+            self.tell(
+                tx,
+                EventBody::Request {
+                    id: identity.key().to_string(),
+                    name: identity.data().username.to_string(),
+                    flags: identity.data().flags.into(),
+                    group: (!request.direct).then(|| request.name.clone()),
+                },
+                now,
+            )?;
             return Ok(Verdict::Applied);
         };
         if contact.trust == Trust::Rejected {

@@ -138,7 +138,13 @@ impl Node {
             self.calls.insert(tag, Call::Register { server: place });
             self.transport.register(place, registration, tag, now);
             let call = Call::ListServers { server: place };
-            self.call(Target::Rendezvous(place), &[], Message::ListServers(ListServers()), call, now);
+            self.call(
+                Target::Rendezvous(place),
+                &[],
+                Message::ListServers(ListServers()),
+                call,
+                now,
+            );
         }
     }
 
@@ -172,12 +178,16 @@ impl Node {
         let registered = server.error.is_none();
         let name = server.row.endpoint.to_string();
         if registered != was_registered {
-            self.tell(tx, crate::api::EventBody::Connection {
-                kind: crate::api::ConnectionKind::Rendezvous,
-                id: name,
-                name: None,
-                connected: registered,
-            }, now)?;
+            self.tell(
+                tx,
+                crate::api::EventBody::Connection {
+                    kind: crate::api::ConnectionKind::Rendezvous,
+                    id: name,
+                    name: None,
+                    connected: registered,
+                },
+                now,
+            )?;
         }
         Ok(())
     }
@@ -200,7 +210,8 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let mut reach = Reach::of(tx, who)?;
-        let just_asked = reach.asked_at.is_some_and(|at| now.wall.since(at) < ASK_AGAIN && at <= now.wall);
+        let just_asked =
+            reach.asked_at.is_some_and(|at| now.wall.since(at) < ASK_AGAIN && at <= now.wall);
         if just_asked || self.servers.is_empty() {
             return Ok(());
         }

@@ -102,16 +102,14 @@ impl Node {
                 .into());
             }
         }
-        let conversation = Conversation::find(tx, id)?
-            .unwrap_or_else(|| Conversation::new(id, String::new()));
+        let conversation =
+            Conversation::find(tx, id)?.unwrap_or_else(|| Conversation::new(id, String::new()));
         match conversation.standing {
             Standing::Active => Ok(conversation),
             Standing::Leaving | Standing::Left => {
                 Err(ApiError::refused("you have left this group").into())
             }
-            Standing::Removed => {
-                Err(ApiError::refused("you were removed from this group").into())
-            }
+            Standing::Removed => Err(ApiError::refused("you were removed from this group").into()),
         }
     }
 
@@ -172,10 +170,8 @@ impl Node {
         row: &mut MessageRow,
         now: Now,
     ) -> Result<(), NodeError> {
-        let kind = Kind::Text(TextBody {
-            text: Text::truncated(&row.text),
-            reply_to: row.reply_to,
-        });
+        let kind =
+            Kind::Text(TextBody { text: Text::truncated(&row.text), reply_to: row.reply_to });
         let content = Content::new(row.message_id, &kind, row.lamport, row.sent_at);
         let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
         let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();

@@ -35,7 +35,8 @@ impl Node {
             ))
             .into());
         }
-        let place = rows.iter().map(|row| row.place).max().map_or(0, |place| place.saturating_add(1));
+        let place =
+            rows.iter().map(|row| row.place).max().map_or(0, |place| place.saturating_add(1));
         let row = RelayRow { record: record.clone(), place, retired_at: None };
         tx.write(Table::Relays, record.identity_key.as_bytes(), &row)?;
         self.keep_mailbox(&record, now);

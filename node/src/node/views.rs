@@ -87,7 +87,11 @@ impl Node {
         })
     }
 
-    pub(super) fn contact_view(&self, tx: &Tx, contact: &Contact) -> Result<ContactView, NodeError> {
+    pub(super) fn contact_view(
+        &self,
+        tx: &Tx,
+        contact: &Contact,
+    ) -> Result<ContactView, NodeError> {
         let identity = contact.verified_identity();
         let data = identity.as_ref().map(|identity| identity.data());
         let reach = Reach::of(tx, &contact.key)?;
@@ -113,11 +117,7 @@ impl Node {
             relays: reach.relays.iter().map(RelayRecordView::from).collect(),
             path,
             path_policy: contact.path,
-            endpoints: reach
-                .addresses
-                .iter()
-                .map(|address| address.endpoint.to_string())
-                .collect(),
+            endpoints: reach.addresses.iter().map(|address| address.endpoint.to_string()).collect(),
             safety_number: crate::identity::safety_number(&self.own.key(), &contact.key),
             relay_allowed: contact.relay_allowed,
             name_is_shared: self.name_is_shared(tx, contact)?,
