@@ -3,7 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "this is the shell that the rule is about")]
 
 pub mod control;
+pub mod gate;
+pub mod listen;
 pub mod private;
+pub mod signals;
 pub mod stream;
 
 use std::time::{SystemTime, UNIX_EPOCH};

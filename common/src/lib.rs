@@ -13,6 +13,7 @@ pub mod hash;
 pub mod id;
 pub mod key;
 pub mod name;
+pub mod neighbourhood;
 pub mod pow;
 pub mod signed;
 

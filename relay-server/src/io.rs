@@ -4,13 +4,12 @@
 
 pub mod keys;
 
-mod gate;
 mod keeper;
 mod place;
 mod session;
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +18,15 @@ use serde::Serialize;
 use sremp_common::connection::{Local, ReassemblyBudget};
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{IdentityKey, Incarnation};
+use sremp_common::io::gate::{Gate, GateCounts};
+use sremp_common::io::listen::{self, listen, pause_after};
 use sremp_common::io::private::{PrivateError, create_private_dir};
+use sremp_common::io::signals::{Asked, Signals, runtime};
 use sremp_common::io::{Clock, control, system_entropy};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use self::gate::{Gate, GateCounts};
 use self::keeper::{Job, Keeper, KeeperStatus};
 use self::keys::KeyError;
 use self::session::Shared;
@@ -37,8 +38,6 @@ use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, StoreError};
 const STORE_FILE: &str = "relay.redb";
 /// How long connections may take to end when the relay stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after the system refused to accept a connection: it is out of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the relay does not run, or runs no longer.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +140,9 @@ impl Server {
         let (store, incarnation) = open_store(config, data, &mut entropy)?;
         let local = Arc::new(keys::load_or_create(data, &mut entropy, clock.now().wall)?);
         let control = control::bind(data).map_err(system("the status socket"))?;
-        let listener = listen(&config.server.listen).await?;
+        let listener = listen(&config.server.listen).await.map_err(|source| {
+            ServeError::Listen { address: config.server.listen.clone(), source }
+        })?;
         let listening = listener.local_addr().map_err(system("the listening socket"))?;
         let id = local.identity.key();
         let link = place::link(id, place::endpoints(advertised, listening));
@@ -199,10 +200,7 @@ impl Server {
                         let session = SessionId(session);
                         accept(&mut connections, stream, address, session, entropy.fork(), &gate, &shared);
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    Err(error) => pause_after(error).await,
                 },
                 Some(_) = connections.join_next() => {}
                 () = &mut stop => break None,
@@ -249,33 +247,22 @@ pub fn run(
     ready: impl FnOnce(&Ready),
     reload: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), ServeError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(system("the runtime"))?;
+    let runtime = runtime().map_err(system("the runtime"))?;
     runtime.block_on(async {
-        let handler = |kind| signal(kind).map_err(system("a signal handler"));
-        let mut terminate = handler(SignalKind::terminate())?;
-        let mut interrupt = handler(SignalKind::interrupt())?;
-        let mut hangup = handler(SignalKind::hangup())?;
+        let mut signals = Signals::install().map_err(system("a signal handler"))?;
         let server = Server::start(config, data).await?;
         let reloader = server.reloader();
         ready(server.ready());
         let stop = async {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hangup.recv() => match reload() {
-                        Ok(config) => {
-                            reloader.reload(&config).await;
-                            tracing::info!("quotas are loaded anew");
-                        }
-                        Err(error) => {
-                            tracing::error!(%error, "the configuration is wrong; the old one stays");
-                        }
-                    },
+            while signals.next().await == Asked::Reload {
+                match reload() {
+                    Ok(config) => {
+                        reloader.reload(&config).await;
+                        tracing::info!("quotas are loaded anew");
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the configuration is wrong; the old one stays");
+                    }
                 }
             }
             tracing::info!("stopping");
@@ -320,23 +307,6 @@ fn open_store(
     open().map_err(|source| ServeError::Store { path: path.clone(), source })
 }
 
-/// Listens on an address or name. Where the system has no IPv6, `[::]` means all of IPv4.
-async fn listen(address: &str) -> Result<TcpListener, ServeError> {
-    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
-    let first = TcpListener::bind(address).await;
-    let everywhere = address
-        .parse::<SocketAddr>()
-        .ok()
-        .filter(|address| address.is_ipv6() && address.ip().is_unspecified());
-    let bound = match (first, everywhere) {
-        (Err(error), Some(wanted)) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
-            TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), wanted.port())).await
-        }
-        (first, _) => first,
-    };
-    bound.map_err(|source| ServeError::Listen { address: address.to_owned(), source })
-}
-
 /// Starts a task for a connection, if there is room for it.
 fn accept(
     connections: &mut JoinSet<()>,
@@ -366,10 +336,7 @@ async fn drain(connections: &mut JoinSet<()>, jobs: &mpsc::Sender<Job>) {
     if jobs.send(Job::Drain).await.is_err() {
         return;
     }
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
-        tracing::warn!("some connections did not end in time");
-    }
+    listen::drain(connections, DRAIN_TIMEOUT).await;
 }
 
 async fn serve_status(

@@ -6,26 +6,28 @@ pub mod certificates;
 pub mod dev_cert;
 
 mod connection;
-mod gate;
 mod status;
 mod storage;
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sremp_common::io::Clock;
 use sremp_common::io::control;
+use sremp_common::io::gate::Gate;
+use sremp_common::io::listen::{drain, listen, pause_after};
 use sremp_common::io::private::{PrivateError, create_private_dir};
+use sremp_common::io::signals::{Asked, Signals, runtime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::certificates::{CertificateError, Certificates, Reload};
 use self::connection::Shared;
-use self::gate::Gate;
 use self::storage::Storage;
 use crate::config::{Config, ConfigError};
 use crate::registry::Registry;
@@ -42,9 +44,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long connections may take to end when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Pause after the system refused to accept a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the server does not run, or runs no longer.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +120,9 @@ impl Server {
         let registry = Registry::new(config.registry()?);
         let storage =
             Storage::start(store, registry, clock).map_err(system("the store's thread"))?;
-        let listener = listen(&config.server.listen).await?;
+        let listener = listen(&config.server.listen).await.map_err(|source| {
+            ServeError::Listen { address: config.server.listen.clone(), source }
+        })?;
         let listening = listener.local_addr().map_err(system("the listening socket"))?;
         Ok(Self {
             data: data.to_owned(),
@@ -163,6 +164,7 @@ impl Server {
             clock: self.clock,
             idle_timeout: self.idle_timeout,
             gate: self.gate,
+            failed: AtomicU64::new(0),
         });
         let mut helpers = JoinSet::new();
         helpers.spawn(watch_certificates(Arc::clone(&certificates)));
@@ -176,10 +178,7 @@ impl Server {
                     Ok((stream, address)) => {
                         accept(&mut connections, stream, address, &certificates, &shared, &stopped);
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    Err(error) => pause_after(error).await,
                 },
                 Some(_) = connections.join_next() => {}
                 () = &mut stop => break None,
@@ -189,10 +188,7 @@ impl Server {
         drop(listener);
         // Nobody may be listening any more, which is as good.
         let _ = stopping.send(true);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
-            tracing::warn!("some connections did not end in time");
-        }
+        drain(&mut connections, DRAIN_TIMEOUT).await;
         connections.shutdown().await;
         helpers.shutdown().await;
         drop(shared);
@@ -211,52 +207,20 @@ impl Server {
 /// [`ServeError`].
 pub fn run(config: &Config, data: &Path, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     let system = |what| move |source| ServeError::System { what, source };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(system("the runtime"))?;
+    let runtime = runtime().map_err(system("the runtime"))?;
     runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let handler = |kind| signal(kind).map_err(system("a signal handler"));
-        let mut terminate = handler(SignalKind::terminate())?;
-        let mut interrupt = handler(SignalKind::interrupt())?;
-        let mut hangup = handler(SignalKind::hangup())?;
+        let mut signals = Signals::install().map_err(system("a signal handler"))?;
         let server = Server::start(config, data).await?;
         let certificates = server.certificates();
         ready(server.listening());
         let stop = async {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hangup.recv() => reload(&certificates).await,
-                }
+            while signals.next().await == Asked::Reload {
+                reload(&certificates).await;
             }
             tracing::info!("stopping");
         };
         server.run(stop).await
     })
-}
-
-/// Listens on an address or name. Where the system has no IPv6, `[::]` means all of IPv4.
-async fn listen(address: &str) -> Result<TcpListener, ServeError> {
-    let first = TcpListener::bind(address).await;
-    let everywhere = address
-        .parse::<SocketAddr>()
-        .ok()
-        .filter(|address| address.is_ipv6() && address.ip().is_unspecified());
-    let bound = match (first, everywhere) {
-        (Err(error), Some(wanted)) if is_without_ipv6(&error) => {
-            TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), wanted.port())).await
-        }
-        (first, _) => first,
-    };
-    bound.map_err(|source| ServeError::Listen { address: address.to_owned(), source })
-}
-
-fn is_without_ipv6(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
-    !matches!(error.kind(), AddrInUse | PermissionDenied)
 }
 
 /// Starts a task for a connection, if there is room for it.
@@ -279,7 +243,7 @@ fn accept(
         match result {
             Ok(ending) => tracing::debug!(%address, ?ending, "connection closed"),
             Err(error) => {
-                shared.gate.count_failed();
+                shared.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%address, %error, "connection failed");
             }
         }

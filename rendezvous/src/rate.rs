@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use sremp_common::neighbourhood::neighbourhood;
 use sremp_common::time::Instant;
 
 /// Neighbourhoods that are counted one by one; those beyond share one count.
@@ -74,18 +75,6 @@ impl Rates {
         }
         self.whole_again.retain(|_, at| *at > now);
         if self.whole_again.len() < MAX_COUNTED { own } else { Ipv6Addr::UNSPECIFIED.into() }
-    }
-}
-
-/// The part of an address that its holder cannot change at will.
-#[must_use]
-pub fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 

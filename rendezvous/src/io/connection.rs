@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use sremp_common::io::Clock;
+use sremp_common::io::gate::Gate;
 use sremp_common::label::{RENDEZVOUS_ALPN, TLS_EXPORTER};
 use sremp_common::limit::HANDSHAKE_TIMEOUT;
 use sremp_common::time::Instant;
@@ -18,7 +20,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::gate::Gate;
 use super::storage::Jobs;
 use crate::protocol::{Ending, Session};
 use crate::registry::Origin;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) idle_timeout: Duration,
     pub(super) gate: Gate,
+    /// Connections that ended by a failed handshake, or broke, since the start.
+    pub(super) failed: AtomicU64,
 }
 
 /// Why a connection failed below the protocol.

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use sremp_common::io::control;
+use sremp_common::io::gate::GateCounts;
 use tokio::net::UnixListener;
 
 use super::connection::Shared;
-use super::gate::GateCounts;
 use crate::registry::RegistryStatus;
 
 #[derive(Serialize)]
@@ -16,8 +17,16 @@ struct Status {
     version: &'static str,
     listening: SocketAddr,
     uptime_ms: u64,
-    connections: GateCounts,
+    connections: Connections,
     registry: RegistryStatus,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    #[serde(flatten)]
+    gate: GateCounts,
+    /// Ended by a failed handshake or a broken connection.
+    failed: u64,
 }
 
 pub(super) async fn serve(listener: UnixListener, listening: SocketAddr, shared: Arc<Shared>) {
@@ -26,7 +35,10 @@ pub(super) async fn serve(listener: UnixListener, listening: SocketAddr, shared:
             version: env!("CARGO_PKG_VERSION"),
             listening,
             uptime_ms: shared.clock.now().instant.as_millis(),
-            connections: shared.gate.counts(),
+            connections: Connections {
+                gate: shared.gate.counts(),
+                failed: shared.failed.load(Ordering::Relaxed),
+            },
             registry: shared.jobs.status().await.unwrap_or_default(),
         };
         serde_json::to_string(&status).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! How many connections there are: in all, and from one network. A connection beyond is closed
+//! How many connections a server has: in all, and from one network. A connection beyond is closed
 //! before anything is read from it.
 
 use std::collections::BTreeMap;
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use crate::rate::neighbourhood;
+use crate::neighbourhood::neighbourhood;
 
 /// Counts connections, and lets them in.
 #[derive(Clone, Debug)]
-pub(super) struct Gate {
+pub struct Gate {
     max: u32,
     max_per_network: u32,
     inside: Arc<Mutex<Inside>>,
@@ -25,31 +25,32 @@ struct Inside {
 
 /// What the gate has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct GateCounts {
+pub struct GateCounts {
     /// Connections now.
-    pub(super) open: u32,
+    pub open: u32,
     /// Let in since the start.
-    pub(super) accepted: u64,
+    pub accepted: u64,
     /// Turned away since the start.
-    pub(super) refused: u64,
-    /// Ended by a failed handshake or a broken connection.
-    pub(super) failed: u64,
+    pub refused: u64,
 }
 
 /// A place inside, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub struct Slot {
     gate: Gate,
     network: IpAddr,
 }
 
 impl Gate {
-    pub(super) fn new(max: u32, max_per_network: u32) -> Self {
+    /// A gate for `max` connections at a time, and so many from one neighbourhood.
+    #[must_use]
+    pub fn new(max: u32, max_per_network: u32) -> Self {
         Self { max, max_per_network, inside: Arc::default() }
     }
 
     /// A place for a connection from `address`, if there is one.
-    pub(super) fn enter(&self, address: IpAddr) -> Option<Slot> {
+    #[must_use]
+    pub fn enter(&self, address: IpAddr) -> Option<Slot> {
         let network = neighbourhood(address);
         let mut inside = self.inside();
         let here = inside.networks.get(&network).copied().unwrap_or(0);
@@ -64,12 +65,9 @@ impl Gate {
         Some(Slot { gate: self.clone(), network })
     }
 
-    pub(super) fn count_failed(&self) {
-        let mut inside = self.inside();
-        inside.counts.failed = inside.counts.failed.saturating_add(1);
-    }
-
-    pub(super) fn counts(&self) -> GateCounts {
+    /// What it has seen so far.
+    #[must_use]
+    pub fn counts(&self) -> GateCounts {
         self.inside().counts
     }
 
@@ -99,16 +97,16 @@ mod tests {
     #[test]
     fn both_bounds_hold_and_places_come_back() {
         let gate = Gate::new(3, 2);
-        let [a, b, c] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|a| a.parse().unwrap());
+        let [a, b, c] = ["192.0.2.1", "2001:db8::1", "192.0.2.3"].map(|a| a.parse().unwrap());
         let first = gate.enter(a).unwrap();
-        let second = gate.enter(a).unwrap();
+        let second = gate.enter("::ffff:192.0.2.1".parse().unwrap()).unwrap();
         assert!(gate.enter(a).is_none());
         let third = gate.enter(b).unwrap();
         assert!(gate.enter(c).is_none());
-        assert_eq!(gate.counts(), GateCounts { open: 3, accepted: 3, refused: 2, failed: 0 });
+        assert_eq!(gate.counts(), GateCounts { open: 3, accepted: 3, refused: 2 });
         drop(first);
         drop(gate.enter(c).unwrap());
-        drop(gate.enter(a).unwrap());
+        drop(gate.enter("2001:db8::ffff".parse().unwrap()).unwrap());
         drop((second, third));
         assert_eq!(gate.counts().open, 0);
         assert!(gate.inside().networks.is_empty());
