@@ -1,5 +1,6 @@
 //! Names of things: one newtype per meaning, so that two of them cannot be swapped.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::hash::labelled_hash;
@@ -100,6 +101,9 @@ impl IdentityKey {
     /// # Errors
     /// [`IdError::NotAKey`], [`IdError::WeakKey`].
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
+        if was_checked(&bytes) {
+            return Ok(Self(bytes));
+        }
         if !is_reduced(&bytes) {
             return Err(IdError::NotAKey);
         }
@@ -107,6 +111,7 @@ impl IdentityKey {
         if key.is_weak() {
             return Err(IdError::WeakKey);
         }
+        note_checked(bytes);
         Ok(Self(bytes))
     }
 
@@ -177,12 +182,68 @@ fn is_reduced([first, middle @ .., last]: &[u8; 32]) -> bool {
     *first < 0xED || middle.iter().any(|byte| *byte != 0xFF) || last & 0x7F != 0x7F
 }
 
+/// Keys that are remembered as checked, in each thread.
+const CHECKED_KEYS: usize = 64;
+
+thread_local! {
+    /// Keys that passed [`IdentityKey::from_bytes`] lately. The same few keys stand in nearly every
+    /// row and message, and the square root that finds the point costs more than all other decoding
+    /// of a row. Only saves time: what is in it never changes an answer.
+    static CHECKED: [Cell<Option<[u8; 32]>>; CHECKED_KEYS] =
+        const { [const { Cell::new(None) }; CHECKED_KEYS] };
+}
+
+fn was_checked(key: &[u8; 32]) -> bool {
+    CHECKED.with(|places| place_of(key, places).is_some_and(|place| place.get() == Some(*key)))
+}
+
+fn note_checked(key: [u8; 32]) {
+    CHECKED.with(|places| {
+        if let Some(place) = place_of(&key, places) {
+            place.set(Some(key));
+        }
+    });
+}
+
+/// Each key has one place. Keys that are made to share one displace each other, at the cost of a
+/// check that everybody else's key pays for too.
+fn place_of<'p, P>(key: &[u8; 32], places: &'p [P]) -> Option<&'p P> {
+    places.get(usize::from(key[0]).checked_rem(places.len())?)
+}
+
+/// Every X25519 public key of small order, without the high bit, which X25519 ignores: 0, 1, the
+/// two points of order 8, p - 1, p and p + 1, with p = 2^255 - 19.
+const LOW_ORDER: [[u8; 32]; 7] = [
+    small(0),
+    small(1),
+    *b"\xe0\xeb\x7a\x7c\x3b\x41\xb8\xae\x16\x56\xe3\xfa\xf1\x9f\xc4\x6a\
+       \xda\x09\x8d\xeb\x9c\x32\xb1\xfd\x86\x62\x05\x16\x5f\x49\xb8\x00",
+    *b"\x5f\x9c\x95\xbc\xa3\x50\x8c\x24\xb1\xd0\xb1\x55\x9c\x83\xef\x5b\
+       \x04\x44\x5c\xc4\x58\x1c\x8e\x86\xd8\x22\x4e\xdd\xd0\x9f\x11\x57",
+    near_p(0xEC),
+    near_p(0xED),
+    near_p(0xEE),
+];
+
+const fn small(number: u8) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[0] = number;
+    bytes
+}
+
+const fn near_p(first: u8) -> [u8; 32] {
+    let mut bytes = [0xFF; 32];
+    bytes[0] = first;
+    bytes[31] = 0x7F;
+    bytes
+}
+
 /// Whether an X25519 public key has small order: then every shared secret with it is zero.
-///
-/// Decided by agreement with a fixed scalar: the result is zero for exactly these points.
 #[must_use]
 pub fn is_low_order(public: &[u8; 32]) -> bool {
-    x25519_dalek::x25519([0x40; 32], *public) == [0; 32]
+    let mut coordinate = *public;
+    coordinate[31] &= 0x7F;
+    LOW_ORDER.contains(&coordinate)
 }
 
 opaque_id!(
@@ -254,4 +315,52 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = digits?;
     let (pairs, rest) = digits.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| (high << 4) | low).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::Entropy;
+    use crate::key::IdentitySecret;
+
+    /// By agreement with a fixed scalar: the result is zero for exactly the points of small order.
+    fn agrees_on_zero(public: &[u8; 32]) -> bool {
+        x25519_dalek::x25519([0x40; 32], *public) == [0; 32]
+    }
+
+    #[test]
+    fn the_list_of_weak_keys_is_what_agreement_says() {
+        let mut entropy = Entropy::from_number(1);
+        let mut keys: Vec<[u8; 32]> = LOW_ORDER.to_vec();
+        keys.extend((0..=u8::MAX).flat_map(|number| [small(number), near_p(number)]));
+        keys.extend((0..200).map(|_| entropy.array::<32>()));
+        let mut weak = 0;
+        for mut key in keys {
+            for flip in [0, 0x80] {
+                key[31] ^= flip;
+                assert_eq!(is_low_order(&key), agrees_on_zero(&key), "{}", hex(&key));
+                weak += u32::from(is_low_order(&key));
+            }
+        }
+        // The seven, with and without the high bit; five of them are met again on the way.
+        assert_eq!(weak, 2 * (7 + 5));
+    }
+
+    #[test]
+    fn a_key_that_was_refused_is_refused_again_and_a_good_one_taken_again() {
+        let mut entropy = Entropy::from_number(2);
+        for _ in 0..300 {
+            let good = *IdentitySecret::generate(&mut entropy).public().as_bytes();
+            let bad = entropy.array();
+            let verdict = IdentityKey::from_bytes(bad);
+            for _ in 0..2 {
+                assert_eq!(IdentityKey::from_bytes(good), Ok(IdentityKey(good)));
+                assert_eq!(IdentityKey::from_bytes(bad), verdict);
+            }
+        }
+        for weak in [small(0), small(1), near_p(0xEC)] {
+            assert_eq!(IdentityKey::from_bytes(weak), Err(IdError::WeakKey));
+            assert_eq!(IdentityKey::from_bytes(weak), Err(IdError::WeakKey));
+        }
+    }
 }
