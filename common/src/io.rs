@@ -6,7 +6,9 @@ pub mod control;
 pub mod gate;
 pub mod listen;
 pub mod private;
+pub mod settings;
 pub mod signals;
+pub mod sources;
 pub mod stream;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sremp_common::io::control;
+use sremp_common::io::settings::LogFormat;
+use sremp_common::io::sources::environment;
 
 use self::output::{Failure, Output, init_log};
-use crate::config::{Config, ConfigError, LogFormat, default_data_dir, load};
+use crate::config::{Config, ConfigError, default_data_dir, load};
 use crate::io::{Ready, link, run};
 
 /// Mailboxes over Noise: stores and forwards sealed messages, and can read none of them.
@@ -96,11 +98,7 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
 
 impl Setup {
     fn load(&self) -> Result<Config, ConfigError> {
-        // Names that are not Unicode cannot be ours.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let mut config = load(self.config.as_deref(), environment)?;
+        let mut config = load(self.config.as_deref(), environment())?;
         if let Some(listen) = &self.listen {
             config.server.listen.clone_from(listen);
         }

@@ -3,20 +3,22 @@
 //!
 //! `deploy/relay.toml` is the annotated example; a test holds it against this file.
 
-mod sources;
-
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+pub use sremp_common::io::settings::ConfigError;
+use sremp_common::io::settings::{self, LogSection, is_listen_address, value};
+use sremp_common::io::sources::{self, Sourced};
 use sremp_common::limit::{MAX_BLOB, MAX_BLOB_STRANGER, MAX_ENDPOINTS, MAX_WINDOW, PORT_RELAY};
 use sremp_common::wire::{Endpoint, List, RelayLimits};
 
-pub use self::sources::{ENV_PREFIX, load};
 use crate::engine::{EngineConfig, Registration};
+
+/// Start of every variable: `SREMP_RELAY__SECTION__KEY`.
+pub const ENV_PREFIX: &str = "SREMP_RELAY__";
 
 /// Everything. A key that is absent has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,75 +83,6 @@ pub struct StoreSection {
     pub cache_bytes: u64,
 }
 
-/// `[log]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSection {
-    /// What is logged.
-    pub level: LogLevel,
-    /// Lines for people, or one JSON object a line.
-    pub format: LogFormat,
-}
-
-/// How much is logged. Addresses and identities appear at `debug` and below only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What stops the server.
-    Error,
-    /// What an operator should look at.
-    Warn,
-    /// Start and stop.
-    Info,
-    /// Connections.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// How it is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{origin}: {problem}")]
-    Parse {
-        /// The file, or the variable.
-        origin: String,
-        /// What the parser says.
-        problem: String,
-    },
-    /// A value out of its bounds.
-    #[error("{key} must be {wanted}")]
-    Value {
-        /// `section.key`
-        key: &'static str,
-        /// What would be right.
-        wanted: &'static str,
-    },
-    /// No place for data.
-    #[error("no data directory: give --data DIR or server.data")]
-    NoDataDirectory,
-}
-
 impl Default for ServerSection {
     fn default() -> Self {
         Self {
@@ -187,21 +120,12 @@ impl Default for StoreSection {
     }
 }
 
-impl Default for LogSection {
-    fn default() -> Self {
-        Self { level: LogLevel::Info, format: LogFormat::Text }
-    }
-}
-
 impl Config {
     /// Checks every value that its type does not check.
     ///
     /// # Errors
     /// [`ConfigError`], naming the key.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let value = |holds: bool, key, wanted| {
-            if holds { Ok(()) } else { Err(ConfigError::Value { key, wanted }) }
-        };
         let server = &self.server;
         let is_listen = is_listen_address(&server.listen);
         value(is_listen, "server.listen", "HOST:PORT, for example [::]:7331")?;
@@ -266,8 +190,11 @@ impl Config {
             stranger_share: boxes.stranger_share,
         }
     }
+}
 
-    /// Paths in a file are meant from where the file is.
+impl Sourced for Config {
+    const ENV_PREFIX: &'static str = ENV_PREFIX;
+
     fn resolve_paths(&mut self, base: &Path) {
         if let Some(path) = &mut self.server.data {
             *path = base.join(&*path);
@@ -275,22 +202,21 @@ impl Config {
     }
 }
 
+/// Reads the file, if there is one, lays the environment over it, and checks what comes out.
+///
+/// # Errors
+/// [`ConfigError`]: unreadable, not TOML, unknown keys, wrong types, values out of bounds.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let config: Config = sources::load(file, environment)?;
+    config.check()?;
+    Ok(config)
+}
+
 /// Where data goes when nothing is said: what the service manager made, or the user's own place.
 #[must_use]
 pub fn default_data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let in_home = || Some(set("HOME")?.join(".local/share"));
-    let of_user = || Some(set("XDG_DATA_HOME").or_else(in_home)?.join("sremp-relay"));
-    set("STATE_DIRECTORY").or_else(of_user)
-}
-
-/// HOST:PORT with a name or an address; unlike an endpoint's, the port may be 0.
-fn is_listen_address(text: &str) -> bool {
-    let is_name_and_port = || {
-        let (name, port) = text.rsplit_once(':')?;
-        port.parse::<u16>().ok()?;
-        // Any port will do for the check of the name.
-        format!("{name}:1").parse::<Endpoint>().ok()
-    };
-    text.parse::<SocketAddr>().is_ok() || is_name_and_port().is_some()
+    settings::default_data_dir("sremp-relay", variable)
 }

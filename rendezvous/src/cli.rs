@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sremp_common::io::settings::{self, LogFormat};
+use sremp_common::io::sources::environment;
 use sremp_common::io::{Clock, control};
 
 use self::output::{Failure, Output, init_log};
-use crate::config::{Config, ConfigError, LogFormat, default_data_dir, load};
+use crate::config::{Config, ConfigError, default_data_dir, load};
 use crate::io::certificates::Certificates;
 use crate::io::{dev_cert, run};
 
@@ -116,11 +118,7 @@ fn check(setup: &Setup, output: Output) -> Result<(), Failure> {
 
 impl Setup {
     fn load(&self) -> Result<Config, ConfigError> {
-        // Names that are not Unicode cannot be ours.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let mut config = load(self.config.as_deref(), environment)?;
+        let mut config = load(self.config.as_deref(), environment())?;
         if let Some(listen) = &self.listen {
             config.server.listen.clone_from(listen);
         }
@@ -140,7 +138,8 @@ impl Setup {
     fn data_dir(&self, config: &Config) -> Result<PathBuf, ConfigError> {
         let variable = |name: &str| std::env::var(name).ok();
         let chosen = config.server.data.clone();
-        chosen.or_else(|| default_data_dir(variable)).ok_or(ConfigError::NoDataDirectory)
+        let found = chosen.or_else(|| default_data_dir(variable));
+        Ok(found.ok_or(settings::ConfigError::NoDataDirectory)?)
     }
 }
 

@@ -3,22 +3,23 @@
 //!
 //! `deploy/rendezvous.toml` is the annotated example; a test holds it against this file.
 
-mod sources;
-
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sremp_common::io::settings::{self, LogSection, is_listen_address, value};
+use sremp_common::io::sources::{self, Sourced};
 use sremp_common::limit::{MAX_SERVERS, PORT_RENDEZVOUS};
 use sremp_common::wire::{Endpoint, List};
 
-pub use self::sources::{ENV_PREFIX, load};
 use crate::rate::Rate;
 use crate::registry::{Limits, RegistryConfig};
+
+/// Start of every variable: `SREMP_RENDEZVOUS__SECTION__KEY`.
+pub const ENV_PREFIX: &str = "SREMP_RENDEZVOUS__";
 
 /// Everything. A key that is absent has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,79 +93,18 @@ pub struct LimitsSection {
     pub list_pages_per_minute: u32,
 }
 
-/// `[log]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSection {
-    /// What is logged.
-    pub level: LogLevel,
-    /// Lines for people, or one JSON object a line.
-    pub format: LogFormat,
-}
-
-/// How much is logged. Addresses and identities appear at `debug` and below only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What stops the server.
-    Error,
-    /// What an operator should look at.
-    Warn,
-    /// Start, stop, reload.
-    Info,
-    /// Connections.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// How it is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{origin}: {problem}")]
-    Parse {
-        /// The file, or the environment.
-        origin: String,
-        /// What the parser says.
-        problem: String,
-    },
-    /// A value out of its bounds.
-    #[error("{key} must be {wanted}")]
-    Value {
-        /// `section.key`
-        key: &'static str,
-        /// What would be right.
-        wanted: &'static str,
-    },
+    /// What every server's configuration may be refused for.
+    #[error(transparent)]
+    Common(#[from] settings::ConfigError),
     /// A server cannot do without a certificate.
     #[error(
         "no certificate: give --cert FILE --key FILE, or tls.cert and tls.key \
          (`sremp-rendezvous dev-cert DIR NAME` makes one for trying out)"
     )]
     NoCertificate,
-    /// No place for data.
-    #[error("no data directory: give --data DIR or server.data")]
-    NoDataDirectory,
 }
 
 impl Default for ServerSection {
@@ -202,21 +142,12 @@ impl Default for LimitsSection {
     }
 }
 
-impl Default for LogSection {
-    fn default() -> Self {
-        Self { level: LogLevel::Info, format: LogFormat::Text }
-    }
-}
-
 impl Config {
     /// Checks every value that its type does not check.
     ///
     /// # Errors
     /// [`ConfigError`], naming the key.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let value = |holds: bool, key, wanted| {
-            if holds { Ok(()) } else { Err(ConfigError::Value { key, wanted }) }
-        };
         let server = &self.server;
         value(
             is_listen_address(&server.listen),
@@ -259,10 +190,10 @@ impl Config {
         Ok(())
     }
 
-    fn peers(&self) -> Result<List<Endpoint, MAX_SERVERS>, ConfigError> {
+    fn peers(&self) -> Result<List<Endpoint, MAX_SERVERS>, settings::ConfigError> {
         let parsed: Result<Vec<Endpoint>, _> =
             self.registry.peers.iter().map(|peer| peer.parse()).collect();
-        parsed.ok().and_then(|peers| List::new(peers).ok()).ok_or(ConfigError::Value {
+        parsed.ok().and_then(|peers| List::new(peers).ok()).ok_or(settings::ConfigError::Value {
             key: "registry.peers",
             wanted: "at most 64 servers, each HOST:PORT",
         })
@@ -271,7 +202,7 @@ impl Config {
     /// What the registry is told.
     ///
     /// # Errors
-    /// [`ConfigError::Value`].
+    /// [`settings::ConfigError::Value`].
     pub fn registry(&self) -> Result<RegistryConfig, ConfigError> {
         let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
         let limits = &self.limits;
@@ -305,8 +236,11 @@ impl Config {
             _ => Err(ConfigError::NoCertificate),
         }
     }
+}
 
-    /// Paths in a file are meant from where the file is.
+impl Sourced for Config {
+    const ENV_PREFIX: &'static str = ENV_PREFIX;
+
     fn resolve_paths(&mut self, base: &Path) {
         let paths = [&mut self.server.data, &mut self.tls.cert, &mut self.tls.key];
         for path in paths.into_iter().flatten() {
@@ -315,27 +249,21 @@ impl Config {
     }
 }
 
+/// Reads the file, if there is one, lays the environment over it, and checks what comes out.
+///
+/// # Errors
+/// [`ConfigError`]: unreadable, not TOML, unknown keys, wrong types, values out of bounds.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let config: Config = sources::load(file, environment)?;
+    config.check()?;
+    Ok(config)
+}
+
 /// Where data goes when nothing is said: what the service manager made, or the user's own place.
 #[must_use]
 pub fn default_data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let user = || {
-        Some(
-            set("XDG_DATA_HOME")
-                .or_else(|| Some(set("HOME")?.join(".local/share")))?
-                .join("sremp-rendezvous"),
-        )
-    };
-    set("STATE_DIRECTORY").or_else(user)
-}
-
-/// HOST:PORT with a name or an address; unlike an endpoint's, the port may be 0.
-fn is_listen_address(text: &str) -> bool {
-    let is_name_and_port = || {
-        let (name, port) = text.rsplit_once(':')?;
-        port.parse::<u16>().ok()?;
-        // Any port will do for the check of the name.
-        format!("{name}:1").parse::<Endpoint>().ok()
-    };
-    text.parse::<SocketAddr>().is_ok() || is_name_and_port().is_some()
+    settings::default_data_dir("sremp-rendezvous", variable)
 }

@@ -10,11 +10,12 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sremp_common::io::control::ControlError;
+use sremp_common::io::settings::{LogFormat, LogLevel, LogSection};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::dev_cert::Written;
 use super::log_format;
-use crate::config::{Config, ConfigError, LogFormat, LogLevel, LogSection};
+use crate::config::{Config, ConfigError};
 
 /// Text or JSON.
 #[derive(Clone, Copy, Debug)]
