@@ -5,6 +5,7 @@
 pub mod control;
 pub mod gate;
 pub mod listen;
+pub mod output;
 pub mod private;
 pub mod settings;
 pub mod signals;

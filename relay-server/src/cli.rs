@@ -7,10 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sremp_common::io::control;
-use sremp_common::io::settings::LogFormat;
+use sremp_common::io::output::{Failure, Output};
 use sremp_common::io::sources::environment;
 
-use self::output::{Failure, Output, init_log};
 use crate::config::{Config, ConfigError, default_data_dir, load};
 use crate::io::{Ready, link, run};
 
@@ -73,20 +72,20 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
         Command::Run(setup) => {
             let config = setup.load()?;
             let data = setup.data_dir(&config)?;
-            init_log(&config.log, output);
+            output.init_log(&config.log);
             let ready = |ready: &Ready| {
                 tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
-                output.ready(ready);
+                output::ready(output, ready);
             };
             run(&config, &data, ready, || setup.load())?;
         }
         Command::Check(setup) => {
             let config = setup.load()?;
-            output.checked(&config, &setup.data_dir(&config)?);
+            output.checked(&config.server.listen, &setup.data_dir(&config)?);
         }
         Command::Link(setup) => {
             let config = setup.load()?;
-            output.link(&link(&config, &setup.data_dir(&config)?)?);
+            output::link(output, &link(&config, &setup.data_dir(&config)?)?);
         }
         Command::Status(setup) => {
             let status = control::ask(&setup.data_dir(&setup.load()?)?)?;
@@ -117,9 +116,4 @@ impl Setup {
         let chosen = config.server.data.clone();
         chosen.or_else(|| default_data_dir(variable)).ok_or(ConfigError::NoDataDirectory)
     }
-}
-
-/// With `--json`, logs are JSON whatever the configuration says.
-const fn log_format(configured: LogFormat, output: Output) -> LogFormat {
-    if output.is_json() { LogFormat::Json } else { configured }
 }

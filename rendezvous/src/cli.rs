@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sremp_common::io::settings::{self, LogFormat};
+use sremp_common::io::output::{Failure, Output};
+use sremp_common::io::settings;
 use sremp_common::io::sources::environment;
 use sremp_common::io::{Clock, control};
 
-use self::output::{Failure, Output, init_log};
 use crate::config::{Config, ConfigError, default_data_dir, load};
 use crate::io::certificates::Certificates;
 use crate::io::{dev_cert, run};
@@ -86,7 +86,7 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
         Command::DevCert { dir, names } => {
             let now = Clock::start().now().wall;
             let written = dev_cert::write(&dir, &names, now).map_err(Failure::failed)?;
-            output.dev_cert(&written);
+            output::dev_cert(output, &written);
             Ok(())
         }
         Command::Status(setup) => {
@@ -99,10 +99,10 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
 fn serve(setup: &Setup, output: Output) -> Result<(), Failure> {
     let config = setup.load()?;
     let data = setup.data_dir(&config)?;
-    init_log(&config.log, output);
+    output.init_log(&config.log);
     let ready = |listening: SocketAddr| {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
-        output.ready(listening);
+        output::ready(output, listening);
     };
     run(&config, &data, ready).map_err(Failure::failed)
 }
@@ -112,7 +112,7 @@ fn check(setup: &Setup, output: Output) -> Result<(), Failure> {
     let data = setup.data_dir(&config)?;
     let (cert, key) = config.certificate()?;
     Certificates::load(cert, key).map_err(Failure::failed)?;
-    output.checked(&config, &data);
+    output.checked(&config.server.listen, &data);
     Ok(())
 }
 
@@ -141,9 +141,4 @@ impl Setup {
         let found = chosen.or_else(|| default_data_dir(variable));
         Ok(found.ok_or(settings::ConfigError::NoDataDirectory)?)
     }
-}
-
-/// With `--json`, logs are JSON whatever the configuration says.
-fn log_format(configured: LogFormat, output: Output) -> LogFormat {
-    if output.is_json() { LogFormat::Json } else { configured }
 }

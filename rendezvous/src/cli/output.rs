@@ -1,189 +1,37 @@
-//! What the program prints: text for people or JSON on standard output, problems on standard
-//! error. The only place that writes to either.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the place")]
+//! What the server says: its own results in both forms, and the codes of its own failures.
 
-use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::ExitCode;
 
-use serde_json::{Value, json};
-use sremp_common::io::control::ControlError;
-use sremp_common::io::settings::{LogFormat, LogLevel, LogSection};
-use tracing_subscriber::filter::LevelFilter;
+use serde_json::json;
+use sremp_common::io::output::{Failure, Output};
 
 use super::dev_cert::Written;
-use super::log_format;
-use crate::config::{Config, ConfigError};
-
-/// Text or JSON.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Output {
-    json: bool,
-}
-
-/// Why a command did not do what it should.
-#[derive(Debug)]
-pub(super) struct Failure {
-    code: &'static str,
-    exit: u8,
-    /// The error and its causes.
-    message: String,
-}
-
-impl Failure {
-    /// A failure without a code of its own.
-    pub(super) fn failed(error: impl Error) -> Self {
-        Self { code: "failed", exit: 1, message: with_causes(&error) }
-    }
-}
+use crate::config::ConfigError;
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self { code: "config", ..Self::failed(error) }
+        Self::new("config", &error)
     }
 }
 
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
-        match &error {
-            ControlError::NotRunning(_) => {
-                Self { code: "not_running", exit: 3, ..Self::failed(error) }
-            }
-            ControlError::Io { .. } => Self::failed(error),
-        }
-    }
+/// The one line that scripts wait for.
+pub(super) fn ready(output: Output, listening: SocketAddr) {
+    output.announce(
+        || json!({"event": "ready", "listening": listening}),
+        || format!("sremp-rendezvous ready: listening on {listening}"),
+    );
 }
 
-/// One line: what happened, and because of what.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-impl Output {
-    pub(super) const fn new(json: bool) -> Self {
-        Self { json }
-    }
-
-    pub(super) const fn is_json(self) -> bool {
-        self.json
-    }
-
-    /// Arguments that cannot be understood, or a request for help.
-    pub(super) fn usage(error: &clap::Error) -> ExitCode {
-        if !error.use_stderr() {
-            // Help and version: standard output.
-            print!("{}", error.render());
-            return ExitCode::SUCCESS;
-        }
-        if std::env::args_os().any(|argument| argument == "--json") {
-            let text = error.render().to_string();
-            eprintln!("{}", json!({"error": {"code": "usage", "message": text.trim()}}));
-        } else {
-            eprint!("{}", error.render());
-        }
-        ExitCode::from(2)
-    }
-
-    pub(super) fn failure(self, failure: &Failure) -> ExitCode {
-        if self.json {
-            let error = json!({"code": failure.code, "message": failure.message});
-            eprintln!("{}", json!({ "error": error }));
-        } else {
-            eprintln!("error: {}", failure.message);
-        }
-        ExitCode::from(failure.exit)
-    }
-
-    /// The one line that scripts wait for.
-    pub(super) fn ready(self, listening: SocketAddr) {
-        if self.json {
-            println!("{}", json!({"event": "ready", "listening": listening}));
-        } else {
-            println!("sremp-rendezvous ready: listening on {listening}");
-        }
-        // Whoever started us without reading along does not need the line.
-        let _ = std::io::stdout().flush();
-    }
-
-    pub(super) fn checked(self, config: &Config, data: &Path) {
-        if self.json {
-            let listen = &config.server.listen;
-            println!("{}", json!({"ok": true, "listen": listen, "data": data}));
-        } else {
-            println!(
-                "The configuration is good: listen on {}, data in {}.",
-                config.server.listen,
-                data.display()
-            );
-        }
-    }
-
-    pub(super) fn dev_cert(self, written: &Written) {
-        if self.json {
-            println!("{}", json!(written));
-            return;
-        }
-        println!(
-            "For the server:  --cert {} --key {}",
-            written.cert.display(),
-            written.key.display()
-        );
-        println!("For its clients: --rendezvous HOST:PORT,ca={}", written.ca.display());
-    }
-
-    /// Shows the server's own object, or its fields one below the other.
-    pub(super) fn status(self, status: &str) -> Result<(), Failure> {
-        let value: Value = serde_json::from_str(status).map_err(Failure::failed)?;
-        if self.json {
-            println!("{value}");
-        } else {
-            print_fields(&value, 0);
-        }
-        Ok(())
-    }
-}
-
-fn print_fields(value: &Value, depth: usize) {
-    let Some(fields) = value.as_object() else { return };
-    for (name, value) in fields {
-        let name = name.replace('_', " ");
-        match value {
-            Value::Object(_) => {
-                println!("{:indent$}{name}", "", indent = depth);
-                print_fields(value, depth.saturating_add(2));
-            }
-            Value::String(text) => println!("{:indent$}{name}: {text}", "", indent = depth),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-                println!("{:indent$}{name}: {value}", "", indent = depth);
-            }
-        }
-    }
-}
-
-/// Sends log lines to standard error.
-pub(super) fn init_log(section: &LogSection, output: Output) {
-    let level = match section.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // A second subscriber in one process can only come from a test; the first one stays.
-    let _ = match log_format(section.format, output) {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
+pub(super) fn dev_cert(output: Output, written: &Written) {
+    output.show(
+        || json!(written),
+        || {
+            let (cert, key) = (written.cert.display(), written.key.display());
+            let ca = written.ca.display();
+            format!(
+                "For the server:  --cert {cert} --key {key}\n\
+                 For its clients: --rendezvous HOST:PORT,ca={ca}"
+            )
+        },
+    );
 }
