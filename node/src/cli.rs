@@ -1,6 +1,6 @@
 //! The command line: what can be typed. The grammar is fixed, so that others can script against it.
 //!
-//! This file says what words there are; [`plan`] turns them into work, [`run`] does it, [`print`]
+//! This file says what words there are; [`plan`] turns them into work, [`run`] does it, [`mod@print`]
 //! shows the result to a person, [`safe`] keeps other people's text from acting on the terminal.
 
 mod log;
@@ -97,6 +97,7 @@ pub enum Action {
     #[command(subcommand)]
     Identity(Identity),
     /// The terminal user interface
+    #[command(hide = true)]
     Chat {
         /// A contact or a group
         with: Option<String>,
@@ -411,11 +412,13 @@ pub enum Identity {
     /// Take a new key for connections
     RotateNoiseKey,
     /// Write the identity to a file, encrypted under a passphrase
+    #[command(hide = true)]
     Export {
         /// Where to
         file: PathBuf,
     },
     /// Make a home from an exported identity
+    #[command(hide = true)]
     Import {
         /// Where from
         file: PathBuf,

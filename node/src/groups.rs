@@ -6,7 +6,7 @@
 //!
 //! Each epoch's state has rows of its own. A commit, ours or another's, is made on a copy of its parent's
 //! rows, so the parent still opens late messages, and still takes rival commits: which of them stands is
-//! decided by [`branch`] alone, by the same rules on every member.
+//! decided by `branch` alone, by the same rules on every member.
 
 mod branch;
 mod change;

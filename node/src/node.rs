@@ -27,6 +27,8 @@ mod sending;
 mod settings;
 mod views;
 
+pub use settings::check_relay_link;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -185,12 +187,14 @@ pub struct Node {
     /// Contacts or members changed: the transport has to be told.
     people_changed: bool,
     /// By the number of a commit's blob: whose Welcomes wait until somebody has the commit.
-    held: BTreeMap<u64, BTreeSet<IdentityKey>>,
+    held: BTreeMap<u64, BTreeSet<(IdentityKey, u64)>>,
     /// Recipients whose lanes have to be looked at.
     awake: BTreeSet<IdentityKey>,
     housekeeping_at: Instant,
     verdict_cursor: Vec<u8>,
 
+    /// Events of what is not accepted yet, and the number of the next one.
+    untold: Vec<Event>,
     outputs: VecDeque<Output>,
 }
 
@@ -240,6 +244,7 @@ impl Node {
             awake: BTreeSet::new(),
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),
+            untold: Vec::new(),
             outputs: VecDeque::new(),
             entropy,
         };
@@ -363,12 +368,14 @@ impl Node {
     fn accept(&mut self, tx: &Tx) -> Result<(), StoreError> {
         tx.accept()?;
         self.groups.accepted();
+        self.outputs.extend(self.untold.drain(..).map(Output::Event));
         Ok(())
     }
 
     fn refuse(&mut self, tx: &Tx) {
         tx.refuse();
         self.groups.refused();
+        self.untold.clear();
     }
 
     fn handle_timers(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {

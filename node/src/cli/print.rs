@@ -1,6 +1,6 @@
 //! How answers look to a person: aligned, calm, and harmless.
 //!
-//! Everything that came from the node goes through [`table::Table`], which shows control
+//! Everything that came from the node goes through `table::Table`, which shows control
 //! characters instead of obeying them. What is written here in words is ours.
 
 mod people;

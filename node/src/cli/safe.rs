@@ -2,7 +2,7 @@
 //! could retitle the window, write to the clipboard, or redraw what was shown before.
 //!
 //! C0, DEL and C1 become caret notation, as `cat -v` writes them; characters that reorder or hide
-//! text are dropped. Two forms: [`line`] for what must stay in its row, [`block`] for what may
+//! text are dropped. Two forms: [`line()`] for what must stay in its row, [`block`] for what may
 //! have lines of its own. Everything printed goes through [`block`] once more at the very end.
 
 use crate::api::json::acts_on_text;

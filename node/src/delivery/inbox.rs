@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sremp_common::id::BlobId;
+use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::{Now, Timestamp};
 
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Blobs that wait for a state, all together.
 pub const MAX_DEFERRED: usize = 512;
-/// Bytes of one blob that may wait.
-pub const MAX_DEFERRED_BYTES: usize = 64 * 1024;
+/// Bytes of all blobs that wait: the largest blob always finds room.
+pub const MAX_DEFERRED_BYTES: usize = 4 * MAX_BLOB;
 /// Time that a blob may wait: as long as epochs' states are kept.
 const DEFERRED_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// Verdicts outlive every retry: relays keep blobs for 30 days.
@@ -33,6 +34,8 @@ pub enum Verdict {
     Invalid(String),
     /// No room for it now; not recorded.
     Refused,
+    /// From a stranger, and no invitation; not recorded.
+    NoInvitation,
     /// It waits for a state that is not here yet.
     Deferred,
 }
@@ -73,7 +76,7 @@ impl Inbox {
     /// # Errors
     /// [`StoreError`].
     pub fn record(tx: &Tx, id: &BlobId, verdict: Verdict, now: Now) -> Result<(), StoreError> {
-        if matches!(verdict, Verdict::Refused) {
+        if matches!(verdict, Verdict::Refused | Verdict::NoInvitation) {
             return Ok(());
         }
         if !matches!(verdict, Verdict::Deferred) {
@@ -82,17 +85,22 @@ impl Inbox {
         tx.write(Table::Verdicts, id.as_bytes(), &VerdictRow { verdict, at: now.wall })
     }
 
-    /// Keeps a blob until its state is here, if there is room.
+    /// Keeps a blob until its state is here. When the room is full the oldest ones end, with a
+    /// verdict: what waits must never keep what comes from being read.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn defer(tx: &Tx, id: &BlobId, deferred: &Deferred) -> Result<bool, StoreError> {
-        let full = tx.scan(Table::Deferred, &[], None, MAX_DEFERRED)?.len() >= MAX_DEFERRED;
-        if full || deferred.bytes.len() > MAX_DEFERRED_BYTES {
-            return Ok(false);
+    pub fn defer(tx: &Tx, id: &BlobId, deferred: &Deferred, now: Now) -> Result<(), StoreError> {
+        let mut waiting = Self::deferred(tx)?;
+        let mut bytes: usize = waiting.iter().map(|(_, other)| other.bytes.len()).sum();
+        bytes = bytes.saturating_add(deferred.bytes.len());
+        while waiting.len() >= MAX_DEFERRED || (bytes > MAX_DEFERRED_BYTES && !waiting.is_empty()) {
+            let (oldest, ended) = waiting.remove(0);
+            bytes = bytes.saturating_sub(ended.bytes.len());
+            let why = "there was no more room to wait for its epoch";
+            Self::record(tx, &oldest, Verdict::Invalid(why.into()), now)?;
         }
-        tx.write(Table::Deferred, id.as_bytes(), deferred)?;
-        Ok(true)
+        tx.write(Table::Deferred, id.as_bytes(), deferred)
     }
 
     /// All blobs that wait, oldest first.

@@ -141,6 +141,16 @@ impl Lane {
         self.next = self.next.max(blob.saturating_add(1));
     }
 
+    /// A parcel that was passed over may leave now.
+    pub fn again(&mut self, blob: u64) {
+        self.again.insert(blob);
+    }
+
+    /// Nothing waits: nothing to wake up for.
+    pub const fn rest(&mut self) {
+        self.wake_at = None;
+    }
+
     /// A mailbox has the parcel.
     pub fn stored(&mut self, blob: u64) {
         if let Some(path) = self.under_way.remove(&blob) {

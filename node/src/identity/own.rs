@@ -22,8 +22,9 @@ use crate::store::{StoreError, Table, Tx};
 const SEAL_KEY_AGE: Duration = Duration::from_secs(30 * 86_400);
 /// Validity of the certificate of a device's leaf key: the device, not the calendar, ends it.
 const LEAF_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// Time that the private half of a replaced sealing key is kept for blobs under way.
-const SEAL_KEY_KEPT: Duration = Duration::from_secs(60 * 86_400);
+/// Time that the private half of a sealing key is kept, counted from its making: 30 days in use, 84
+/// days in the last key package that names it, and some for what is under way.
+const SEAL_KEY_KEPT: Duration = Duration::from_secs(125 * 86_400);
 
 const ROW_IDENTITY: &[u8] = b"own-identity";
 const ROW_SECRETS: &[u8] = b"own-secrets";
@@ -68,7 +69,7 @@ struct SealRow {
 }
 
 /// Our own identity in memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Own {
     identity: VerifiedIdentity,
     identity_secret: IdentitySecret,

@@ -53,6 +53,10 @@ pub struct Reach {
     pub tokens: Vec<(TokenSource, Token)>,
     /// Addresses of its own node, newest first.
     pub addresses: Vec<Address>,
+    /// Relays and sealing key are from the identity itself, which goes before leaves of groups:
+    /// those may be older.
+    #[serde(default)]
+    pub from_identity: bool,
     /// Blobs are sealed to this key.
     pub seal_key: Option<SealKey>,
     /// Wants the relay path at once.
@@ -107,9 +111,11 @@ impl Reach {
         self.addresses.iter().map(Address::candidate).collect()
     }
 
-    /// The newest token, if any.
+    /// The best token, if any: the newest of a group; a link's is good for an invitation only.
     #[must_use]
     pub fn token(&self) -> Option<Token> {
-        self.tokens.first().map(|(_, token)| *token)
+        let of_group =
+            self.tokens.iter().find(|(source, _)| matches!(source, TokenSource::Group(_)));
+        of_group.or_else(|| self.tokens.first()).map(|(_, token)| *token)
     }
 }

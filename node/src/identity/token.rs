@@ -1,5 +1,7 @@
 //! The tokens that we gave away: each opens our mailboxes to whoever holds it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sremp_common::entropy::Entropy;
 use sremp_common::id::Token;
@@ -12,14 +14,23 @@ use crate::store::{StoreError, Table, Tx, decode_row};
 /// Uses of a link a day: enough for a poster on a wall, too few to fill a mailbox.
 pub const LINK_DAILY_QUOTA: u32 = 32;
 
+/// Uses a day of a token that was only offered: an invitation, and what follows it at once.
+const OFFERED_DAILY_QUOTA: u32 = 64;
+/// A link for a single use is good for this long.
+const ONCE_LIFETIME: Duration = Duration::from_secs(86_400);
+/// Key packages are good for 84 days; their tokens a little longer.
+const OFFERED_LIFETIME: Duration = Duration::from_secs(91 * 86_400);
+
 /// What a token was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenPurpose {
     /// The standing contact link.
     Link,
-    /// A link for one use: deleted when a Welcome has come through it.
+    /// A link for one use, within a day: spent when a key package is taken with it.
     Once,
-    /// The leaf of one key package: for the one who takes it, and the group that it leads to.
+    /// In the leaf of a key package that nobody has used yet: good for an invitation.
+    Offered,
+    /// In our leaf of a group: for its members.
     Leaf,
 }
 
@@ -29,6 +40,29 @@ struct Row {
     made: Timestamp,
     /// Day (since the epoch) of the last use, and uses on it.
     used: (u64, u32),
+}
+
+impl TokenPurpose {
+    /// Uses a day; 0 for as many as the mailbox holds.
+    const fn daily_quota(self) -> u32 {
+        match self {
+            Self::Link => LINK_DAILY_QUOTA,
+            Self::Once => 1,
+            Self::Offered => OFFERED_DAILY_QUOTA,
+            Self::Leaf => 0,
+        }
+    }
+}
+
+impl Row {
+    fn is_over(&self, now: Now) -> bool {
+        let age = now.wall.since(self.made);
+        match self.purpose {
+            TokenPurpose::Once => age > ONCE_LIFETIME,
+            TokenPurpose::Offered => age > OFFERED_LIFETIME,
+            TokenPurpose::Link | TokenPurpose::Leaf => false,
+        }
+    }
 }
 
 /// The tokens table.
@@ -71,7 +105,7 @@ impl Tokens {
     /// [`StoreError`].
     pub fn revoke_links(tx: &Tx) -> Result<(), StoreError> {
         for (token, row) in Self::all(tx)? {
-            if row.purpose != TokenPurpose::Leaf {
+            if matches!(row.purpose, TokenPurpose::Link | TokenPurpose::Once) {
                 tx.delete(Table::Tokens, token.as_bytes());
             }
         }
@@ -90,9 +124,12 @@ impl Tokens {
         if row.purpose == TokenPurpose::Leaf {
             return Ok(Some(row.purpose));
         }
+        if row.is_over(now) {
+            return Ok(None);
+        }
         let today = now.wall.day();
         let uses = if row.used.0 == today { row.used.1 } else { 0 };
-        if uses >= LINK_DAILY_QUOTA {
+        if uses >= row.purpose.daily_quota() {
             return Ok(None);
         }
         row.used = (today, uses.saturating_add(1));
@@ -100,9 +137,42 @@ impl Tokens {
         Ok(Some(row.purpose))
     }
 
-    /// Ends a link for one use.
-    pub fn spend(tx: &Tx, token: &Token) {
-        tx.delete(Table::Tokens, token.as_bytes());
+    /// A key package was used: whoever holds its token is a fellow member now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn promote(tx: &Tx, token: &Token) -> Result<(), StoreError> {
+        if let Some(row) = tx.read::<Row>(Table::Tokens, token.as_bytes())? {
+            tx.write(Table::Tokens, token.as_bytes(), &Row { purpose: TokenPurpose::Leaf, ..row })?;
+        }
+        Ok(())
+    }
+
+    /// Forgets tokens whose time is over; answers whether there were any.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn expire(tx: &Tx, now: Now) -> Result<bool, StoreError> {
+        let mut any = false;
+        for (token, row) in Self::all(tx)? {
+            if row.is_over(now) {
+                tx.delete(Table::Tokens, token.as_bytes());
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Ends a link for one use; other tokens stay.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn spend_once(tx: &Tx, token: &Token) -> Result<(), StoreError> {
+        let row = tx.read::<Row>(Table::Tokens, token.as_bytes())?;
+        if row.is_some_and(|row| row.purpose == TokenPurpose::Once) {
+            tx.delete(Table::Tokens, token.as_bytes());
+        }
+        Ok(())
     }
 
     /// What our relays are told: hashes, classes and quotas, newest first when there are too many.
@@ -112,14 +182,17 @@ impl Tokens {
     pub fn admission_list(tx: &Tx) -> Result<Vec<AdmissionEntry>, StoreError> {
         let mut all = Self::all(tx)?;
         all.sort_by_key(|(_, row)| std::cmp::Reverse(row.made));
+        // Members' tokens before everything else: nobody who takes key packages crowds them out.
+        all.sort_by_key(|(_, row)| row.purpose != TokenPurpose::Leaf);
         all.truncate(MAX_ADMISSIONS);
-        let entry = |(token, row): (Token, Row)| {
-            let (class, daily_quota) = match row.purpose {
-                TokenPurpose::Link => (AdmissionClass::Link, LINK_DAILY_QUOTA),
-                TokenPurpose::Once => (AdmissionClass::Link, 2),
-                TokenPurpose::Leaf => (AdmissionClass::Contact, 0),
-            };
-            AdmissionEntry { token_hash: token.hash(), class, daily_quota }
+        let entry = |(token, row): (Token, Row)| AdmissionEntry {
+            token_hash: token.hash(),
+            class: if row.purpose == TokenPurpose::Leaf {
+                AdmissionClass::Contact
+            } else {
+                AdmissionClass::Link
+            },
+            daily_quota: row.purpose.daily_quota(),
         };
         Ok(all.into_iter().map(entry).collect())
     }

@@ -16,8 +16,9 @@ use axum::{RequestExt as _, Router};
 use tokio::sync::watch as watch_channel;
 
 use super::handle::CoreHandle;
+use super::setup::check_authority;
 use crate::api::route::{self, MAX_BODY, Request};
-use crate::api::{ApiError, ErrorBody, json};
+use crate::api::{ApiError, Command, ErrorBody, json};
 use socket::Socket;
 
 /// What every handler knows.
@@ -59,6 +60,9 @@ async fn respond(server: Server, request: HttpRequest) -> Result<Response, ApiEr
     })?;
     match route::decode(&method, &target, &body)? {
         Request::Command(command) => {
+            if let Command::RendezvousAdd { ca, .. } = &command {
+                check_authority(ca.as_deref())?;
+            }
             let name = command.name();
             let result = server.core.command(command).await;
             tracing::debug!(command = name, ok = result.is_ok(), "local command");

@@ -11,7 +11,7 @@ use sremp_common::wire::{Endpoint, Host};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::tls;
@@ -34,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub enum NetEvent {
     /// Somebody connected; the sender writes to them.
-    Accepted(ConnId, SocketAddr, mpsc::UnboundedSender<Write>),
+    Accepted(ConnId, SocketAddr, mpsc::UnboundedSender<Write>, oneshot::Sender<()>),
     /// Anything else, ready for the transport.
     Input(Input),
 }
@@ -46,6 +46,13 @@ pub enum Write {
     Bytes(Vec<u8>),
     /// Close, after what was written before.
     Close,
+}
+
+/// What a connection's task is told.
+struct Orders {
+    orders: mpsc::UnboundedReceiver<Write>,
+    /// Ends when nobody wants the connection any more.
+    unwanted: oneshot::Receiver<()>,
 }
 
 /// The connections, as the core thread knows them.
@@ -61,6 +68,8 @@ struct Connection {
     writer: mpsc::UnboundedSender<Write>,
     /// The task that dials, until it has reached somebody.
     dial: Option<AbortHandle>,
+    /// Dropped when the connection shall end: then its task has little time left.
+    wanted: oneshot::Sender<()>,
 }
 
 impl Network {
@@ -73,8 +82,8 @@ impl Network {
     /// Takes note of a report, and gives the transport's part of it.
     pub fn note(&mut self, event: NetEvent) -> Input {
         match event {
-            NetEvent::Accepted(conn, from, writer) => {
-                self.connections.insert(conn, Connection { writer, dial: None });
+            NetEvent::Accepted(conn, from, writer, wanted) => {
+                self.connections.insert(conn, Connection { writer, dial: None, wanted });
                 Input::Accepted { conn, from }
             }
             NetEvent::Input(input) => {
@@ -99,15 +108,19 @@ impl Network {
         match effect {
             Effect::Dial { conn, to, allow_private } => {
                 let (writer, orders) = mpsc::unbounded_channel();
+                let (wanted, unwanted) = oneshot::channel();
+                let orders = Orders { orders, unwanted };
                 let task = dial(conn, to, allow_private, self.reports.clone(), orders);
                 let dial = Some(self.runtime.spawn(task).abort_handle());
-                self.connections.insert(conn, Connection { writer, dial });
+                self.connections.insert(conn, Connection { writer, dial, wanted });
             }
             Effect::DialTls { conn, server } => {
                 let (writer, orders) = mpsc::unbounded_channel();
+                let (wanted, unwanted) = oneshot::channel();
+                let orders = Orders { orders, unwanted };
                 let task = dial_tls(conn, server, self.reports.clone(), orders);
                 let dial = Some(self.runtime.spawn(task).abort_handle());
-                self.connections.insert(conn, Connection { writer, dial });
+                self.connections.insert(conn, Connection { writer, dial, wanted });
             }
             Effect::Write { conn, bytes } => {
                 if let Some(connection) = self.connections.get(&conn) {
@@ -121,6 +134,7 @@ impl Network {
                         Some(dial) => dial.abort(),
                         None => {
                             let _ = connection.writer.send(Write::Close);
+                            drop(connection.wanted);
                         }
                     }
                 }
@@ -142,7 +156,7 @@ async fn dial(
     to: Endpoint,
     allow_private: bool,
     reports: mpsc::Sender<NetEvent>,
-    orders: mpsc::UnboundedReceiver<Write>,
+    orders: Orders,
 ) {
     match connect(&to, allow_private).await {
         Some(stream) => {
@@ -165,6 +179,10 @@ async fn connect(to: &Endpoint, allow_private: bool) -> Option<TcpStream> {
     };
     for address in addresses {
         if !allow_private && !is_public(address.ip()) {
+            tracing::info!(
+                "an address of a private network was not dialled, because somebody else named it; \
+                 in closed networks set node.allow_private_addresses"
+            );
             continue;
         }
         if let Ok(stream) = TcpStream::connect(address).await {
@@ -179,7 +197,7 @@ async fn dial_tls(
     conn: ConnId,
     server: RendezvousServer,
     reports: mpsc::Sender<NetEvent>,
-    orders: mpsc::UnboundedReceiver<Write>,
+    orders: Orders,
 ) {
     let open = async {
         let config = tls::client_config(server.ca.as_deref())?;
@@ -210,10 +228,16 @@ async fn carry<S: AsyncRead + AsyncWrite + Send + 'static>(
     conn: ConnId,
     stream: S,
     reports: mpsc::Sender<NetEvent>,
-    orders: mpsc::UnboundedReceiver<Write>,
+    orders: Orders,
 ) {
     let (reader, writer) = tokio::io::split(stream);
+    let Orders { orders, unwanted } = orders;
     tokio::select! {
+        // A peer that does not read cannot hold the connection any longer than this.
+        () = async {
+            let _ = unwanted.await;
+            tokio::time::sleep(LINGER).await;
+        } => {}
         () = read(conn, reader, &reports) => {
             let _ = reports.send(NetEvent::Input(Input::Eof { conn })).await;
         }
@@ -284,7 +308,7 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// Accepts for ever; at most [`MAX_ACCEPTED`] connections are open at a time.
+    /// Accepts for ever; at most `MAX_ACCEPTED` connections are open at a time.
     pub async fn accept(self, reports: mpsc::Sender<NetEvent>) {
         let permits = Arc::new(Semaphore::new(MAX_ACCEPTED));
         let next = AtomicU64::new(2);
@@ -297,9 +321,12 @@ impl Listener {
             let _ = stream.set_nodelay(true);
             let conn = next.fetch_add(2, Ordering::Relaxed);
             let (writer, orders) = mpsc::unbounded_channel();
-            if reports.send(NetEvent::Accepted(conn, from, writer)).await.is_err() {
+            let (wanted, unwanted) = oneshot::channel();
+            let accepted = NetEvent::Accepted(conn, from, writer, wanted);
+            if reports.send(accepted).await.is_err() {
                 return;
             }
+            let orders = Orders { orders, unwanted };
             let reports = reports.clone();
             tokio::spawn(async move {
                 carry(conn, stream, reports, orders).await;

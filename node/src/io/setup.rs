@@ -8,10 +8,11 @@ use sremp_common::io::private::{
 use sremp_common::io::{Clock, system_entropy};
 use sremp_common::key::IdentitySecret;
 
+use super::tls;
 use crate::api::{ApiError, Command, InitOptions, InitReply, Reply};
 use crate::config::{Home, initial};
 use crate::identity::{Own, OwnError};
-use crate::node::{Input, Node, NodeConfig, Output};
+use crate::node::{Input, Node, NodeConfig, Output, check_relay_link};
 use crate::store::Store;
 
 /// The identity's secret key, in the home.
@@ -25,7 +26,15 @@ const KEY_FILE: &str = "identity.key";
 /// # Errors
 /// [`ApiError`] that says what is in the way.
 pub fn init(home: &Home, options: &InitOptions) -> Result<InitReply, ApiError> {
+    // Everything that can be wrong with the words is found before anything is written.
+    for link in &options.relays {
+        check_relay_link(link)?;
+    }
+    for (_, ca) in &options.rendezvous {
+        check_authority(ca.as_deref())?;
+    }
     create_private_dir(home.path()).map_err(explain)?;
+    refuse_lost_key(home)?;
     let mut entropy = system_entropy().map_err(explain)?;
     let now = Clock::start().now();
     let secret = match read_secret(home.path()) {
@@ -87,7 +96,10 @@ pub fn init(home: &Home, options: &InitOptions) -> Result<InitReply, ApiError> {
 pub fn open(home: &Home) -> Result<(Store, Own), ApiError> {
     let secret = match read_secret(home.path()) {
         Ok(secret) => secret,
-        Err(error) if error.is_not_found() => return Err(no_identity(home)),
+        Err(error) if error.is_not_found() => {
+            refuse_lost_key(home)?;
+            return Err(no_identity(home));
+        }
         Err(error) => return Err(explain(error)),
     };
     let store = Store::open(&home.database()).map_err(explain)?;
@@ -99,6 +111,31 @@ pub fn open(home: &Home) -> Result<(Store, Own), ApiError> {
     };
     drop(tx);
     Ok((store, own))
+}
+
+/// A data file without a key file: another key would make it unreadable for good.
+fn refuse_lost_key(home: &Home) -> Result<(), ApiError> {
+    let lost = home.database().exists() && !home.path().join(KEY_FILE).exists();
+    if !lost {
+        return Ok(());
+    }
+    Err(ApiError::failed(format!(
+        "{}/{KEY_FILE} is missing although {} is there; restore the key file from a backup",
+        home.path().display(),
+        home.database().display()
+    )))
+}
+
+/// Whether a certificate authority can be used for a rendezvous server.
+///
+/// # Errors
+/// [`ApiError`] that says what is wrong with the file.
+pub fn check_authority(ca: Option<&Path>) -> Result<(), ApiError> {
+    let Some(ca) = ca else { return Ok(()) };
+    tls::client_config(Some(ca)).map(|_| ()).map_err(|error| {
+        let error = explain(error);
+        ApiError::usage(error.message)
+    })
 }
 
 fn no_identity(home: &Home) -> ApiError {

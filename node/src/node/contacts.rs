@@ -145,6 +145,7 @@ impl Node {
         self.people_changed = true;
         self.tell_contact(tx, &contact, Change::Edited, now)?;
         if contact.trust == Trust::Rejected {
+            self.load_keeper(tx)?;
             self.transport.close_peer(&key, ErrorCode::Goodbye, now);
         } else {
             self.awake.insert(key);
@@ -220,6 +221,7 @@ impl Node {
         };
         Contacts::remove(tx, &key);
         self.people_changed = true;
+        self.load_keeper(tx)?;
         self.tell_contact(tx, &contact, Change::Removed, now)?;
         self.transport.close_peer(&key, ErrorCode::Goodbye, now);
         Ok(Reply::Done {})
@@ -295,6 +297,9 @@ impl Node {
         key: &IdentityKey,
         now: Now,
     ) -> Result<(), NodeError> {
+        // Each invitation is a step of its own: one that fails does not take the others with it.
+        self.accept(tx)?;
+        let mut unusable = false;
         for request in Requests::all(tx)? {
             if request.from != *key {
                 continue;
@@ -307,13 +312,20 @@ impl Node {
             match self.groups.join(tx, &request.welcome, now) {
                 Ok(joined) if joined.inviter == *key => self.entered(tx, &joined, now)?,
                 Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
+                // Of no use any more: the next one may be.
                 Ok(_) | Err(_) => {
-                    return Err(ApiError::failed(
-                        "the invitation cannot be used any more; ask to be invited again",
-                    )
-                    .into());
+                    self.refuse(tx);
+                    Requests::remove(tx, &request);
+                    unusable = true;
                 }
             }
+            self.accept(tx)?;
+        }
+        if unusable {
+            return Err(ApiError::failed(
+                "they are a contact now, but an invitation of theirs cannot be used any more; ask to be invited again",
+            )
+            .into());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
-use super::{Node, NodeError, Output};
+use super::{Node, NodeError};
 use crate::api::{
     Change, ConnectionKind, Event, EventBody, EventPage, MAX_EVENT_PAGE, MessageState, Reply,
 };
@@ -26,7 +26,7 @@ impl Node {
         if let Some(old) = seq.checked_sub(KEPT) {
             tx.delete(Table::Events, &old.to_be_bytes());
         }
-        self.outputs.push_back(Output::Event(event));
+        self.untold.push(event);
         Ok(())
     }
 

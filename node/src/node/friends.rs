@@ -10,6 +10,7 @@ use sremp_relay::engine::{self, Engine, EngineConfig, Registration, SessionId as
 use sremp_relay::store::{Mailboxes as _, RedbMailboxes, StoreError as KeeperError};
 
 use super::{Call, Node};
+use crate::api::Trust;
 use crate::identity::Contacts;
 use crate::store::{StoreError, Tx};
 use crate::transport::{SessionId, Target};
@@ -33,7 +34,7 @@ impl Node {
     pub(super) fn load_keeper(&mut self, tx: &Tx) -> Result<(), StoreError> {
         let allowed: BTreeSet<IdentityKey> = Contacts::all(tx)?
             .into_iter()
-            .filter(|contact| contact.relay_allowed)
+            .filter(|contact| contact.relay_allowed && contact.trust != Trust::Rejected)
             .map(|contact| contact.key)
             .collect();
         if allowed.is_empty() {

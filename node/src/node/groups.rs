@@ -10,7 +10,7 @@ use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
 use crate::delivery::Purpose;
-use crate::groups::{Change, GroupEvent, GroupKind, LeafInfo, LostWork};
+use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, LostWork};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
 use crate::store::Tx;
 
@@ -20,12 +20,26 @@ const MAX_GROUP_NAME: usize = 160;
 impl Node {
     /// How fellow members reach us: with a token of its own for each leaf.
     pub(super) fn leaf_info(&mut self, tx: &Tx, now: Now) -> Result<LeafInfo, NodeError> {
+        self.leaf_info_for(tx, TokenPurpose::Leaf, now)
+    }
+
+    /// How whoever takes a key package reaches us, until the key package is used.
+    pub(super) fn offered_leaf(&mut self, tx: &Tx, now: Now) -> Result<LeafInfo, NodeError> {
+        self.leaf_info_for(tx, TokenPurpose::Offered, now)
+    }
+
+    fn leaf_info_for(
+        &mut self,
+        tx: &Tx,
+        purpose: TokenPurpose,
+        now: Now,
+    ) -> Result<LeafInfo, NodeError> {
         let data = self.own.identity().data();
         let relays: List<_, MAX_RELAYS> = List::truncated(data.relays());
         let seal_key = data.seal_key().ok_or_else(|| {
             ApiError::failed("the identity has no sealing key; restore the home from a backup")
         })?;
-        let token = Tokens::make(tx, TokenPurpose::Leaf, &mut self.entropy, now)?;
+        let token = Tokens::make(tx, purpose, &mut self.entropy, now)?;
         self.admission_changed = true;
         Ok(LeafInfo { relays, seal_key, token })
     }
@@ -162,7 +176,16 @@ impl Node {
         if !self.groups.summary(tx, group)?.leaving {
             return Ok(());
         }
-        let sealed = self.groups.propose_leave(tx, group, now)?;
+        let sealed = match self.groups.propose_leave(tx, group, now) {
+            Ok(sealed) => sealed,
+            Err(GroupError::Store(error)) => return Err(error.into()),
+            // Proposed in this epoch already, or not allowed in it: the commit that brought us
+            // here stands all the same.
+            Err(error) => {
+                tracing::debug!(%error, "leaving is not proposed again");
+                return Ok(());
+            }
+        };
         let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
         self.post(tx, sealed.blob, &recipients, &Purpose::Commit(*group), now)?;
         Ok(())
@@ -243,6 +266,7 @@ impl Node {
         let actor = self.name_of(tx, &by)?;
         let (change, who, text) = match event {
             GroupEvent::Added(who) => {
+                self.people_changed = true;
                 Invites::remove(tx, &group, who);
                 (
                     api::Change::Added,
@@ -251,6 +275,7 @@ impl Node {
                 )
             }
             GroupEvent::Removed(who) => {
+                self.people_changed = true;
                 Invites::remove(tx, &group, who);
                 let text = format!("{actor} removed {}", self.name_of(tx, who)?);
                 (api::Change::Removed, Some(*who), text)
@@ -281,6 +306,7 @@ impl Node {
                 );
             }
             GroupEvent::MeRemoved => {
+                self.people_changed = true;
                 let left = conversation.standing == Standing::Leaving;
                 conversation.standing = if left { Standing::Left } else { Standing::Removed };
                 let own = self.own.key();
@@ -340,7 +366,7 @@ impl Node {
                     let to: Vec<_> = changed.recipients.iter().map(|(key, _)| *key).collect();
                     self.post(tx, changed.commit, &to, &Purpose::Commit(*group), now)?;
                 }
-                Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
+                Err(GroupError::Store(error)) => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "lost work does not make sense any more"),
             }
         }
@@ -450,7 +476,14 @@ impl Node {
                 value: key,
             });
         }
-        Ok(api::who::resolve(word, Some(api::who::Kind::Contact), candidates)?)
+        Ok(api::who::resolve(word, Some(api::who::Kind::Contact), candidates).map_err(|error| {
+            if error.code != api::ErrorKind::NotFound {
+                return error;
+            }
+            ApiError::not_found(format!(
+                "no member of this group is called `{word}`; see them with: sremp group show GROUP"
+            ))
+        })?)
     }
 }
 

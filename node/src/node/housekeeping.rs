@@ -12,24 +12,35 @@ use super::{Node, NodeError};
 use crate::api::{ConnectionKind, Trust};
 use crate::conversations::{Conversation, Standing};
 use crate::delivery::Inbox;
-use crate::identity::Contacts;
+use crate::identity::{Contacts, Tokens};
 use crate::store::{Table, Tx};
 
 /// How often the house is kept.
 const INTERVAL: Duration = Duration::from_secs(600);
+/// Pause between two passes over one table.
+const NEXT_PASS: Duration = Duration::from_secs(5);
 
 impl Node {
     pub(super) fn keep_house(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         self.housekeeping_at = now.instant + INTERVAL;
         self.verdict_cursor = Inbox::expire(tx, &self.verdict_cursor, now)?;
+        if !self.verdict_cursor.is_empty() {
+            self.housekeeping_at = now.instant + NEXT_PASS;
+        }
         self.groups.expire(tx, now)?;
+        self.admission_changed |= Tokens::expire(tx, now)?;
         let today = now.wall.day();
         if self.handed_out_on != today {
             self.handed_out_on = today;
             self.handed_out = 0;
         }
+        let before = self.own.clone();
         if self.own.rotate_seal_if_due(tx, &mut self.entropy, now)? {
-            self.identity_changed(tx, now)?;
+            let told = self.identity_changed(tx, now);
+            if told.is_err() {
+                self.own = before;
+            }
+            told?;
         }
         for row in Self::relay_rows(tx)? {
             let Some(retired_at) = row.retired_at else { continue };

@@ -7,8 +7,9 @@ use sremp_common::time::Now;
 use sremp_common::wire::Bin;
 
 use super::{Node, NodeError};
-use crate::api::{ApiError, Flag, Reply};
-use crate::conversations::{Conversation, Standing};
+use crate::api::{ApiError, Flag, Reply, Trust};
+use crate::conversations::{Conversation, ConversationId, Standing};
+use crate::identity::Contacts;
 use crate::store::Tx;
 
 impl Node {
@@ -49,6 +50,9 @@ impl Node {
         let picture = Bin::<MAX_PICTURE>::new(bytes).map_err(|_| {
             ApiError::usage(format!("a picture has at most {MAX_PICTURE} bytes; make it smaller"))
         })?;
+        if !picture.is_empty() && !is_image(&picture) {
+            return Err(ApiError::usage("a picture is a PNG, JPEG, GIF or WebP file").into());
+        }
         self.change_identity(tx, now, |data| {
             let extensions = data.extensions.get_or_insert_with(Extensions::default);
             extensions.profile_picture = (!picture.is_empty()).then_some(picture);
@@ -57,9 +61,21 @@ impl Node {
     }
 
     pub(super) fn rotate_noise_key(&mut self, tx: &Tx, now: Now) -> Result<Reply, NodeError> {
+        let before = self.own.clone();
         self.own.rotate_noise(tx, &mut self.entropy, now)?;
-        self.identity_changed(tx, now)?;
+        let told = self.identity_changed(tx, now);
+        if told.is_err() {
+            self.own = before;
+        }
+        told?;
         Ok(self.identity_view())
+    }
+
+    /// A rejected, or forgotten, contact hears nothing of us any more.
+    fn is_with_rejected(tx: &Tx, conversation: &Conversation) -> Result<bool, NodeError> {
+        let ConversationId::Contact(key) = conversation.id else { return Ok(false) };
+        let contact = Contacts::find(tx, &key)?;
+        Ok(contact.is_none_or(|contact| contact.trust == Trust::Rejected))
     }
 
     pub(super) fn change_identity(
@@ -68,8 +84,14 @@ impl Node {
         now: Now,
         change: impl FnOnce(&mut IdentityData) -> Result<(), IdentityError>,
     ) -> Result<Reply, NodeError> {
+        let before = self.own.clone();
         self.own.change(tx, now, change)?;
-        self.identity_changed(tx, now)?;
+        let told = self.identity_changed(tx, now);
+        if told.is_err() {
+            // What is refused is refused in memory, too.
+            self.own = before;
+        }
+        told?;
         Ok(self.identity_view())
     }
 
@@ -79,7 +101,9 @@ impl Node {
         self.register_everywhere(now);
         self.republish_identity(now);
         for mut conversation in Conversation::all(tx)? {
-            if conversation.standing != Standing::Active {
+            if conversation.standing != Standing::Active
+                || Self::is_with_rejected(tx, &conversation)?
+            {
                 continue;
             }
             for group in conversation.groups.clone() {
@@ -91,4 +115,12 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Judged by the first bytes; the image itself is never decoded here.
+fn is_image(bytes: &[u8]) -> bool {
+    let riff = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
+    riff || [b"\x89PNG".as_slice(), b"\xFF\xD8\xFF", b"GIF8"]
+        .iter()
+        .any(|start| bytes.starts_with(start))
 }

@@ -29,6 +29,8 @@ enum Admitted {
     Known,
     /// The holder of a link: good for an invitation.
     Link,
+    /// Somebody who has taken a key package, and has not used it: good for an invitation.
+    Offered,
     /// Nobody in particular: good for an invitation, while there is room.
     Stranger,
 }
@@ -162,6 +164,7 @@ impl Node {
             }
             // To somebody we know it is said that the blob has come to its end, so that it is not
             // sent again; a stranger learns that it was of no use.
+            Verdict::NoInvitation => refused(ErrorCode::NotAdmitted),
             Verdict::Invalid(_) if from_stranger => refused(ErrorCode::Malformed),
             Verdict::Invalid(_) => {
                 StoreResult { refused: None, expires_at: None, retry_after: None }
@@ -182,10 +185,17 @@ impl Node {
         admission: Admission,
         now: Now,
     ) -> Result<Option<Admitted>, NodeError> {
+        if let Some(caller) = caller
+            && let Some(contact) = Contacts::find(tx, &caller.key())?
+            && contact.trust == Trust::Rejected
+        {
+            return Ok(None);
+        }
         if let Admission::Token(token) = admission {
             match Tokens::admit(tx, &token, now)? {
                 Some(TokenPurpose::Leaf) => return Ok(Some(Admitted::Known)),
                 Some(TokenPurpose::Link | TokenPurpose::Once) => return Ok(Some(Admitted::Link)),
+                Some(TokenPurpose::Offered) => return Ok(Some(Admitted::Offered)),
                 None => {}
             }
         }
@@ -235,16 +245,22 @@ impl Node {
         if take.owner != self.own.key() {
             return refused;
         }
-        match self.admit(tx, caller, take.admission, now)? {
+        let admitted = self.admit(tx, caller, take.admission, now)?;
+        match admitted {
             Some(Admitted::Known | Admitted::Link) => {}
-            // An owner who listens for strangers would be drained of key packages by them.
-            Some(Admitted::Stranger) | None => return refused,
+            // An owner who listens for strangers would be drained of key packages by them, and
+            // one key package is not worth another.
+            Some(Admitted::Stranger | Admitted::Offered) | None => return refused,
         }
         if self.handed_out >= MAX_HANDED_OUT {
             return Ok(refusal(ErrorCode::RateLimited, "too many key packages were taken today"));
         }
         self.handed_out = self.handed_out.saturating_add(1);
-        let leaf = self.leaf_info(tx, now)?;
+        if let (Some(Admitted::Link), Admission::Token(token)) = (admitted, take.admission) {
+            Tokens::spend_once(tx, &token)?;
+            self.admission_changed = true;
+        }
+        let leaf = self.offered_leaf(tx, now)?;
         let key_package = self.groups.make_key_package(tx, &leaf, false, now)?;
         Ok(Message::KeyPackageTaken(KeyPackageTaken {
             identity: self.own.identity().identity().clone(),

@@ -9,7 +9,7 @@
 use sremp_common::id::IdentityKey;
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::time::{Instant, Now};
-use sremp_common::wire::{Admission, KeyPackageTaken, Message, TakeKeyPackage};
+use sremp_common::wire::{Admission, ErrorCode, KeyPackageTaken, Message, TakeKeyPackage};
 
 use super::{Call, Node, NodeError};
 use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
@@ -19,7 +19,7 @@ use crate::delivery::Backoff;
 use crate::groups::Change;
 use crate::identity::{Contacts, Reach};
 use crate::store::{Table, Tx};
-use crate::transport::{CallError, Candidate, Target};
+use crate::transport::{CallError, Target};
 
 /// Tag of the anonymous sessions over which key packages are taken.
 const TAKE_TAG: u64 = u64::MAX;
@@ -33,9 +33,20 @@ pub(super) struct Fetch {
     place: usize,
     wait_until: Option<Instant>,
     backoff: Backoff,
+    /// Somebody who keeps their mailbox did not let us in.
+    refused: bool,
 }
 
 impl Fetch {
+    /// What the first message to somebody waits for.
+    pub(super) const fn reason(&self) -> &'static str {
+        if self.refused {
+            "they do not accept the link that you have; ask them for a new one"
+        } else {
+            "they have not been reached yet; it goes out by itself when they are"
+        }
+    }
+
     /// When the search goes on by itself.
     pub(super) const fn wake_at(&self) -> Option<Instant> {
         if self.asking { None } else { self.wait_until }
@@ -94,8 +105,7 @@ impl Node {
                 if reach.tokens.is_empty() || policy == PathPolicy::Direct {
                     break;
                 }
-                let candidates: Vec<_> =
-                    relay.endpoints.iter().cloned().map(Candidate::told).collect();
+                let candidates = self.relay_candidates(relay);
                 (Target::Anonymous(relay.identity_key, TAKE_TAG), candidates)
             } else {
                 let candidates = reach.candidates();
@@ -130,6 +140,10 @@ impl Node {
             self.fetches.remove(&who);
             return Ok(());
         };
+        if let (Err(CallError::Refused(error)), Some(fetch)) = (&result, self.fetches.get_mut(&who))
+        {
+            fetch.refused = error.code == ErrorCode::NotAdmitted;
+        }
         let Ok(Message::KeyPackageTaken(taken)) = result else {
             return self.ask_next(tx, who, now);
         };
@@ -255,7 +269,9 @@ impl Node {
         identity: &VerifiedIdentity,
     ) -> Result<(), NodeError> {
         let mut reach = Reach::of(tx, &identity.key())?;
-        reach.learn_relays(&identity.data().relays());
+        // An identity that lists none has none any more.
+        reach.relays = identity.data().relays();
+        reach.from_identity = true;
         reach.seal_key = identity.data().seal_key().or(reach.seal_key);
         reach.prefers_async = identity.data().flags.prefers_async;
         reach.save(tx, &identity.key())?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sremp_common::id::IdentityKey;
+use sremp_common::identity::RelayRecord;
 use sremp_common::time::Now;
 use sremp_common::wire::{
     Admission, Bin, ErrorCode, List, Message, Recipient, StoreMessage, StoreResult,
@@ -67,8 +68,14 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let parcels = next_parcels(tx, recipient, lane, 1)?;
-        if parcels.is_empty() {
+        let Some(first) = parcels.first() else {
+            lane.rest();
             return Ok(());
+        };
+        if now.wall.since(first.made) > PARCEL_LIFETIME && lane.is_quiet() {
+            lane.gone(first.blob);
+            self.awake.insert(*recipient);
+            return self.give_up(tx, first, "no mailbox took it for 30 days", now);
         }
         let reach = Reach::of(tx, recipient)?;
         let means = self.means(tx, recipient, &reach)?;
@@ -79,8 +86,11 @@ impl Node {
             Step::Send(path, room) => {
                 for parcel in next_parcels(tx, recipient, lane, room)? {
                     if let Some(commit) = Outbox::waits_for(tx, &parcel)? {
-                        self.held.entry(commit).or_default().insert(*recipient);
-                        break;
+                        // What comes after it need not wait with it.
+                        lane.gone(parcel.blob);
+                        self.held.entry(commit).or_default().insert((*recipient, parcel.blob));
+                        self.awake.insert(*recipient);
+                        continue;
                     }
                     self.send_parcel(tx, &parcel, path, &reach, lane, now)?;
                 }
@@ -106,6 +116,13 @@ impl Node {
         })
     }
 
+    /// Where a relay may be dialled. One that is ours, too, is where its owner, the user, says.
+    pub(super) fn relay_candidates(&self, relay: &RelayRecord) -> Vec<Candidate> {
+        let ours = self.mailboxes.contains_key(&relay.identity_key);
+        let candidate = if ours { Candidate::user } else { Candidate::told };
+        relay.endpoints.iter().cloned().map(candidate).collect()
+    }
+
     pub(super) fn path_policy(&self, tx: &Tx, peer: &IdentityKey) -> Result<PathPolicy, NodeError> {
         let of_contact = Contacts::find(tx, peer)?.and_then(|contact| contact.path);
         Ok(of_contact.unwrap_or(self.config.path))
@@ -129,7 +146,7 @@ impl Node {
             Path::Direct => (Target::Peer(parcel.recipient), Vec::new(), token),
             Path::Relay(place) => {
                 let Some(relay) = reach.relays.get(place) else { return Ok(()) };
-                let candidates = relay.endpoints.iter().cloned().map(Candidate::told).collect();
+                let candidates = self.relay_candidates(relay);
                 let conversation = conversation_tag(&parcel.recipient);
                 (Target::Anonymous(relay.identity_key, conversation), candidates, token)
             }
@@ -196,16 +213,23 @@ impl Node {
                 }
             }
             // Welcomes may have waited for this commit.
-            Purpose::Commit(_) => {
-                self.awake.extend(self.held.remove(&parcel.blob).unwrap_or_default())
-            }
+            Purpose::Commit(_) => self.release_held(parcel.blob),
             Purpose::Welcome(..) | Purpose::Receipt => {}
         }
         Ok(())
     }
 
+    /// Lets go the Welcomes that waited for a commit.
+    fn release_held(&mut self, commit: u64) {
+        for (recipient, welcome) in self.held.remove(&commit).unwrap_or_default() {
+            self.lanes.entry(recipient).or_default().again(welcome);
+            self.awake.insert(recipient);
+        }
+    }
+
     fn give_up(&mut self, tx: &Tx, parcel: &Parcel, why: &str, now: Now) -> Result<(), NodeError> {
         Outbox::finish(tx, parcel, false)?;
+        self.release_held(parcel.blob);
         let Purpose::Message(id) = &parcel.purpose else { return Ok(()) };
         let own = self.own.key();
         let Some(mut row) = History::find(tx, id, &own)? else { return Ok(()) };
@@ -275,7 +299,17 @@ fn outcome(result: Result<Message, CallError>) -> Outcome {
             None => Outcome::TryAgain(Duration::ZERO),
         },
         Err(CallError::Refused(error)) => Outcome::TryAgain(refused_for(error.retry_after)),
-        Ok(_) | Err(_) => Outcome::TryAgain(Duration::ZERO),
+        // Answered at once, without anything having left: trying again at once would never end.
+        Err(CallError::Busy | CallError::Unsendable | CallError::Rejected) => {
+            Outcome::TryAgain(refused_for(None))
+        }
+        Ok(_)
+        | Err(
+            CallError::Unreachable
+            | CallError::TimedOut
+            | CallError::Closed
+            | CallError::Misbehaved(_),
+        ) => Outcome::TryAgain(Duration::ZERO),
     }
 }
 

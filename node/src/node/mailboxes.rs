@@ -31,6 +31,10 @@ pub(super) const MAX_MAILBOXES: usize = 16;
 pub(super) const RETIRED_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// Key packages that a relay shall have in stock.
 const STOCK: usize = 20;
+/// Age at which the stock is replaced: well before its key packages expire.
+const STOCK_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+/// Between two fillings that a relay asks for.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(600);
 /// Below this many it is filled up.
 const LOW_STOCK: u32 = 5;
 /// Seconds that we want blobs to be kept.
@@ -44,6 +48,9 @@ pub(super) struct RelayRow {
     pub(super) place: u32,
     /// Still read, but not announced, since this moment.
     pub(super) retired_at: Option<Timestamp>,
+    /// When its stock of key packages was last made anew.
+    #[serde(default)]
+    pub(super) published_at: Option<Timestamp>,
 }
 
 /// Where a mailbox stands in this run.
@@ -127,9 +134,8 @@ impl Node {
                     error.to_string()
                 });
                 mailbox.open = false;
-                // A relay that refuses may change its mind: the session is dialled anew, with
-                // growing pauses.
-                if matches!(error, CallError::Refused(_)) {
+                // A relay that refuses, or does not answer, is dialled anew, with growing pauses.
+                if !matches!(error, CallError::Closed | CallError::Unreachable) {
                     let code = sremp_common::wire::ErrorCode::Goodbye;
                     self.transport.close_peer(&relay, code, now);
                 }
@@ -140,7 +146,9 @@ impl Node {
                 let message = Message::SetAdmission(SetAdmission { entries });
                 self.call_relay(relay, Step::Admission, message, now);
             }
-            (Step::Admission, Ok(_)) if mailbox.stocked < LOW_STOCK => {
+            (Step::Admission, Ok(_))
+                if mailbox.stocked < LOW_STOCK || Self::stock_is_old(tx, &relay, now)? =>
+            {
                 self.publish_key_packages(tx, relay, now)?;
             }
             (Step::Admission | Step::Publish, Ok(_)) if !mailbox.open => {
@@ -156,6 +164,13 @@ impl Node {
         Ok(())
     }
 
+    /// Key packages do not live for ever, and the sealing key that they name is replaced.
+    fn stock_is_old(tx: &Tx, relay: &IdentityKey, now: Now) -> Result<bool, NodeError> {
+        let row: Option<RelayRow> = tx.read(Table::Relays, relay.as_bytes())?;
+        let published = row.and_then(|row| row.published_at);
+        Ok(published.is_none_or(|at| now.wall.since(at) > STOCK_LIFETIME))
+    }
+
     /// Fills the stock of a relay. The tokens of the new key packages are announced first.
     fn publish_key_packages(
         &mut self,
@@ -165,11 +180,11 @@ impl Node {
     ) -> Result<(), NodeError> {
         let mut packages = Vec::with_capacity(STOCK);
         for _ in 0..STOCK {
-            let leaf = self.leaf_info(tx, now)?;
+            let leaf = self.offered_leaf(tx, now)?;
             let bytes = self.groups.make_key_package(tx, &leaf, false, now)?;
             packages.push(Bin::new(bytes).unwrap_or_default());
         }
-        let leaf = self.leaf_info(tx, now)?;
+        let leaf = self.offered_leaf(tx, now)?;
         let last_resort = self.groups.make_key_package(tx, &leaf, true, now)?;
         let entries = List::truncated(Tokens::admission_list(tx)?);
         self.call_relay(relay, Step::Refresh, Message::SetAdmission(SetAdmission { entries }), now);
@@ -177,8 +192,13 @@ impl Node {
             identity: self.own.identity().identity().clone(),
             key_packages: List::truncated(packages),
             last_resort: Bin::new(last_resort).ok(),
-            replace: false,
+            replace: Self::stock_is_old(tx, &relay, now)?,
         };
+        let key = relay.as_bytes();
+        if let Some(mut row) = tx.read::<RelayRow>(Table::Relays, key)? {
+            row.published_at = Some(now.wall);
+            tx.write(Table::Relays, key, &row)?;
+        }
         if let Some(mailbox) = self.mailboxes.get_mut(&relay) {
             mailbox.stocked = u32::try_from(STOCK).unwrap_or(u32::MAX);
         }
@@ -240,6 +260,11 @@ impl Node {
         match message {
             Message::MessageBatch(batch) => self.read_batch(tx, relay, batch, now),
             Message::KeyPackagesLow(_) => {
+                let row: Option<RelayRow> = tx.read(Table::Relays, relay.as_bytes())?;
+                let published = row.and_then(|row| row.published_at);
+                if published.is_some_and(|at| now.wall.since(at) < PUBLISH_PAUSE) {
+                    return Ok(());
+                }
                 self.attempt(tx, |node, tx| node.publish_key_packages(tx, relay, now))
             }
             _ => Ok(()),

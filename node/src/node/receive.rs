@@ -17,13 +17,15 @@ use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{
     GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, StateId, WelcomeError,
 };
-use crate::identity::{Contact, Contacts, Reach, TokenSource};
+use crate::identity::{Contact, Contacts, Reach, TokenSource, Tokens};
 use crate::store::{StoreError, Tx};
 
 /// Kind of a sealed blob that is a Welcome.
 pub(super) const SEALED_WELCOME: u8 = 1;
 /// An MLS Welcome that fits into a blob from a stranger, or a large one between contacts.
 const MAX_WELCOME: usize = 3 * 1024 * 1024;
+/// Requests of one stranger that wait at a time.
+const MAX_REQUESTS_OF_ONE: usize = 2;
 /// Times that blobs which waited are looked through for one batch of inputs.
 const MAX_RETRY_PASSES: usize = 16;
 
@@ -75,16 +77,17 @@ impl Node {
                 Verdict::Invalid(error.to_string())
             }
         };
-        let mut verdict = verdict;
+        if verdict == Verdict::NoInvitation {
+            // Not recorded: the same blob from somebody whom we know by then is worth a look.
+            return Ok(verdict);
+        }
         if verdict == Verdict::Deferred {
             if !is_new {
                 return Ok(verdict);
             }
             let bytes = blob.to_vec();
             let deferred = Deferred { received_at: now.wall, from_stranger, bytes };
-            if !Inbox::defer(tx, id, &deferred)? {
-                verdict = Verdict::Refused;
-            }
+            Inbox::defer(tx, id, &deferred, now)?;
         }
         if let Verdict::Invalid(why) = &verdict {
             tracing::debug!(why, "a blob is invalid");
@@ -279,7 +282,9 @@ impl Node {
         let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
             return Ok(Verdict::Applied);
         };
-        for id in ids {
+        let rejected =
+            Contacts::find(tx, &from)?.is_some_and(|contact| contact.trust == Trust::Rejected);
+        for id in ids.iter().filter(|_| !rejected) {
             let Some(mut row) = History::find(tx, id, &own)? else { continue };
             if conversation.id != row.conversation {
                 continue;
@@ -305,11 +310,7 @@ impl Node {
     ) -> Result<Verdict, NodeError> {
         let Some((kind, body)) = self.groups.unseal(&self.own.seal_secrets(), blob) else {
             // Nobody but a member could make a blob of a state that is still to come.
-            return Ok(if from_stranger {
-                Verdict::Invalid("a stranger's blob is no invitation".into())
-            } else {
-                Verdict::Deferred
-            });
+            return Ok(if from_stranger { Verdict::NoInvitation } else { Verdict::Deferred });
         };
         if kind != SEALED_WELCOME {
             return Ok(Verdict::Invalid("a sealed blob of unknown kind".into()));
@@ -343,6 +344,11 @@ impl Node {
             return Ok(Verdict::Invalid("the invitation carries another's identity".into()));
         }
         let Some(mut contact) = Contacts::find(tx, &joined.inviter)? else {
+            if Requests::all(tx)?.iter().filter(|other| other.from == joined.inviter).count()
+                >= MAX_REQUESTS_OF_ONE
+            {
+                return Ok(Verdict::Refused);
+            }
             // A stranger: nothing of the group is kept but the Welcome, until the user says yes.
             self.refuse(tx);
             let request = Request {
@@ -397,6 +403,12 @@ impl Node {
         conversation.name.clone_from(&joined.name);
         conversation.update_due = true;
         conversation.stand_on(tx, joined.group)?;
+        // The token of the key package that was used is a member's from now on.
+        let own = self.own.key();
+        if let Some(member) = self.groups.summary(tx, &joined.group)?.member(&own) {
+            Tokens::promote(tx, &member.leaf.token)?;
+            self.admission_changed = true;
+        }
         self.learn_members(tx, &joined.group)?;
         self.retry_deferred = true;
         self.people_changed = true;
@@ -420,16 +432,17 @@ impl Node {
                 continue;
             }
             let mut reach = Reach::of(tx, &member.identity_key)?;
-            reach.learn_relays(&member.leaf.relays);
             reach.learn_token(TokenSource::Group(*group), member.leaf.token);
-            reach.seal_key = Some(member.leaf.seal_key);
+            if !reach.from_identity {
+                reach.learn_relays(&member.leaf.relays);
+                reach.seal_key = Some(member.leaf.seal_key);
+            }
             reach.save(tx, &member.identity_key)?;
             if let Some(lane) = self.lanes.get_mut(&member.identity_key) {
                 lane.wake();
                 self.awake.insert(member.identity_key);
             }
         }
-        self.people_changed = true;
         Ok(())
     }
 }

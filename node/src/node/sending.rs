@@ -37,7 +37,7 @@ impl Node {
         reply_to: Option<&str>,
         now: Now,
     ) -> Result<Reply, NodeError> {
-        if text.is_empty() {
+        if text.trim().is_empty() {
             return Err(ApiError::usage("an empty message says nothing; type a text").into());
         }
         let text = Text::<MAX_TEXT>::new(text).map_err(|_| {
@@ -150,14 +150,20 @@ impl Node {
                 return Ok(Some(group));
             }
         }
-        if let ConversationId::Contact(peer) = conversation.id
-            && conversation.groups.is_empty()
-        {
-            let leaf = self.leaf_info(tx, now)?;
-            let group = self.groups.create(tx, GroupKind::Direct, "", &leaf, now)?;
-            conversation.stand_on(tx, group)?;
-            Invites::add(tx, group, peer, now)?;
-            self.start_fetch(tx, peer, now)?;
+        if let ConversationId::Contact(peer) = conversation.id {
+            let group = if let Some(group) = conversation.groups.first() {
+                *group
+            } else {
+                let leaf = self.leaf_info(tx, now)?;
+                let group = self.groups.create(tx, GroupKind::Direct, "", &leaf, now)?;
+                conversation.stand_on(tx, group)?;
+                group
+            };
+            // An earlier wish may have been given up.
+            if !Invites::of_group(tx, &group)?.iter().any(|invite| invite.who == peer) {
+                Invites::add(tx, group, peer, now)?;
+                self.start_fetch(tx, peer, now)?;
+            }
         }
         Ok(None)
     }

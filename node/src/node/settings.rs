@@ -37,10 +37,12 @@ impl Node {
         }
         let place =
             rows.iter().map(|row| row.place).max().map_or(0, |place| place.saturating_add(1));
-        let row = RelayRow { record: record.clone(), place, retired_at: None };
+        let row = RelayRow { record: record.clone(), place, retired_at: None, published_at: None };
         tx.write(Table::Relays, record.identity_key.as_bytes(), &row)?;
-        self.keep_mailbox(&record, now);
         self.announce_relays(tx, now)?;
+        if !self.mailboxes.contains_key(&record.identity_key) {
+            self.keep_mailbox(&record, now);
+        }
         let id = record.identity_key.to_string();
         let view = self.relay_views(tx)?.into_iter().find(|view| view.id == id);
         view.map(Reply::Relay).ok_or_else(|| ApiError::failed("the relay was not kept").into())
@@ -143,6 +145,14 @@ impl Node {
         views.extend(self.suggested_views());
         Reply::Rendezvous(views)
     }
+}
+
+/// Whether a text can be given to `relay add`.
+///
+/// # Errors
+/// [`ApiError`] that says what is wrong with it.
+pub fn check_relay_link(link: &str) -> Result<(), ApiError> {
+    parse_relay(link).map(|_| ())
 }
 
 /// A relay link, or the contact link of a friend whose node holds mailboxes.

@@ -9,7 +9,7 @@ use crate::api::{
     MessageState, MessageView, PathState, RecipientView, RelayRecordView, Reply, Role, SessionView,
     StatusView,
 };
-use crate::conversations::{Conversation, Invites, MessageRow, Requests, Standing};
+use crate::conversations::{Conversation, ConversationId, Invites, MessageRow, Requests, Standing};
 use crate::delivery::Outbox;
 use crate::groups;
 use crate::identity::{Contact, Contacts, Reach};
@@ -81,10 +81,18 @@ impl Node {
             sent_at: row.sent_at,
             received_at: row.received_at,
             state: row.state,
-            error: row.error.clone(),
+            error: row.error.clone().or_else(|| self.waits_for(row)),
             final_state: if row.receipts { MessageState::Read } else { MessageState::Sent },
             recipients,
         })
+    }
+
+    /// What an own message waits for that could not even be encrypted yet.
+    fn waits_for(&self, row: &MessageRow) -> Option<String> {
+        let waits = row.outgoing && row.state == MessageState::Queued && row.sealed_in.is_none();
+        let ConversationId::Contact(peer) = row.conversation else { return None };
+        let fetch = self.fetches.get(&peer).filter(|_| waits)?;
+        Some(fetch.reason().to_owned())
     }
 
     pub(super) fn contact_view(
