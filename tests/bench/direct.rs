@@ -100,9 +100,10 @@ pub fn send_command() -> Command {
 
 /// The message that an event says was delivered.
 pub fn delivered(event: &Event) -> Option<&str> {
-    match &event.body {
-        EventBody::State { message_id, state: MessageState::Delivered, .. } => Some(message_id),
-        _ => None,
+    if let EventBody::State { message_id, state: MessageState::Delivered, .. } = &event.body {
+        Some(message_id)
+    } else {
+        None
     }
 }
 
@@ -110,7 +111,7 @@ pub fn delivered(event: &Event) -> Option<&str> {
 async fn deliver(core: &CoreHandle, events: &mut broadcast::Receiver<Arc<Event>>) {
     let Reply::Sent(sent) = core.command(send_command()).await.unwrap() else { panic!() };
     let wait = async {
-        while delivered(&*events.recv().await.unwrap()) != Some(sent.message_id.as_str()) {}
+        while delivered(&events.recv().await.unwrap()) != Some(sent.message_id.as_str()) {}
     };
     tokio::time::timeout(PATIENCE, wait).await.expect("a message was not delivered");
 }

@@ -144,7 +144,7 @@ impl Bare {
             .ciphersuite(suite)
             .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
-            .sender_ratchet_configuration(ratchet.clone())
+            .sender_ratchet_configuration(ratchet)
             .build();
         let mut group_a =
             MlsGroup::new(&provider_a, &ann.signer, &config, credential(&ann)).unwrap();
