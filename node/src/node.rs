@@ -7,7 +7,8 @@
 //! One input at a time goes through [`Node::handle`]. What it changes in the store stands in the
 //! overlay of the transaction until it is accepted; a refused input leaves nothing behind. At the
 //! end of a batch [`Node::finish`] makes what the batch owes (receipts, retries of blobs that
-//! waited), then the shell commits, and only then drains [`Node::poll_output`].
+//! waited), then the shell commits, and only then drains [`Node::poll_output`]. Batches that let
+//! nothing out may share a transaction with the next.
 
 mod commands;
 mod contacts;
@@ -309,6 +310,12 @@ impl Node {
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Whether [`Self::poll_output`] would give something: somebody waits for the commit then.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     /// When [`Input::Timeout`] is due; may move with every other input.

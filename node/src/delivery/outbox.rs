@@ -13,8 +13,8 @@ use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// After this long a blob that no mailbox took is given up, visibly.
 pub const PARCEL_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
-/// Rows for one recipient; further messages are refused until some have gone.
-pub const MAX_PARCELS: usize = 100_000;
+/// Rows for all recipients; further messages are refused until some have gone.
+pub const MAX_PARCELS: u64 = 200_000;
 
 /// What a blob is for: who has to know when it is stored, or given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,11 +68,15 @@ impl Outbox {
         purpose: &Purpose,
         now: Now,
     ) -> Result<u64, StoreError> {
-        let blob = next_number(tx)?;
+        let waiting = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
+        let mut numbers = Numbers::read(tx)?;
+        let blob = numbers.last.saturating_add(1);
+        numbers.last = blob;
+        numbers.waiting = numbers.waiting.saturating_add(waiting.into());
+        numbers.write(tx)?;
         if recipients.is_empty() {
             return Ok(blob);
         }
-        let waiting = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
         tx.write(
             Table::OutboxBlobs,
             &blob.to_be_bytes(),
@@ -122,8 +126,8 @@ impl Outbox {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn count(tx: &Tx, limit: usize) -> Result<usize, StoreError> {
-        Ok(tx.scan(Table::Outbox, &[], None, limit)?.len())
+    pub fn count(tx: &Tx) -> Result<u64, StoreError> {
+        Ok(Numbers::read(tx)?.waiting)
     }
 
     /// The bytes of a blob, while somebody waits for it.
@@ -157,7 +161,14 @@ impl Outbox {
     /// # Errors
     /// [`StoreError`].
     pub fn finish(tx: &Tx, parcel: &Parcel, stored: bool) -> Result<(), StoreError> {
-        tx.delete(Table::Outbox, &key(&parcel.recipient, parcel.blob));
+        let row_key = key(&parcel.recipient, parcel.blob);
+        if tx.get(Table::Outbox, &row_key)?.is_none() {
+            return Ok(());
+        }
+        tx.delete(Table::Outbox, &row_key);
+        let mut numbers = Numbers::read(tx)?;
+        numbers.waiting = numbers.waiting.saturating_sub(1);
+        numbers.write(tx)?;
         let blob_key = parcel.blob.to_be_bytes();
         let Some(mut row) = tx.read::<BlobRow>(Table::OutboxBlobs, &blob_key)? else {
             return Ok(());
@@ -170,33 +181,29 @@ impl Outbox {
         }
         tx.write(Table::OutboxBlobs, &blob_key, &row)
     }
-
-    /// Drops what waits for a recipient of one group: a removed member, a left group.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn drop_welcomes(
-        tx: &Tx,
-        recipient: &IdentityKey,
-        group: &GroupId,
-    ) -> Result<(), StoreError> {
-        for parcel in Self::waiting(tx, recipient, 0, MAX_PARCELS)? {
-            if matches!(&parcel.purpose, Purpose::Welcome(of, _) if of == group) {
-                Self::finish(tx, &parcel, false)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn key(recipient: &IdentityKey, blob: u64) -> Vec<u8> {
     [recipient.as_bytes().as_slice(), &blob.to_be_bytes()].concat()
 }
 
-/// Numbers rise for ever: a number is never used for two blobs.
-fn next_number(tx: &Tx) -> Result<u64, StoreError> {
-    const ROW: &[u8] = b"next-blob";
-    let next: u64 = tx.read(Table::Meta, ROW)?.unwrap_or(1);
-    tx.write(Table::Meta, ROW, &next.saturating_add(1))?;
-    Ok(next)
+/// Of the whole outbox.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Numbers {
+    /// The last blob's: numbers rise for ever, and none is used for two blobs.
+    last: u64,
+    /// Rows that wait.
+    waiting: u64,
+}
+
+impl Numbers {
+    const ROW: &[u8] = b"outbox";
+
+    fn read(tx: &Tx) -> Result<Self, StoreError> {
+        Ok(tx.read(Table::Meta, Self::ROW)?.unwrap_or_default())
+    }
+
+    fn write(self, tx: &Tx) -> Result<(), StoreError> {
+        tx.write(Table::Meta, Self::ROW, &self)
+    }
 }

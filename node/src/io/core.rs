@@ -12,10 +12,13 @@ use super::handle::CoreEnd;
 use super::net::{NetEvent, Network};
 use crate::api::{ApiError, Reply};
 use crate::node::{Input, Node, Output};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tx};
 
 /// Inputs that share one commit. What waits longer than one commit takes goes into the next.
 const MAX_BATCH: usize = 512;
+/// How long a batch that lets nothing out may stay uncommitted: nobody waits for it, and what comes
+/// next shares its commit. Lost in a crash, it is as if its inputs had not come.
+const LAZY: Duration = Duration::from_millis(50);
 /// Longest sleep: clocks may be set, and a suspended machine wakes up late.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
@@ -58,34 +61,57 @@ impl Core {
         let mut next_reply = 0_u64;
         loop {
             self.release(&mut answers);
-            let Some(first) = self.next_input(&mut answers, &mut next_reply).await else {
+            let Some(first) = self.next_input(MAX_SLEEP, &mut answers, &mut next_reply).await
+            else {
                 break;
             };
             let tx = self.store.begin()?;
-            let now = self.clock.now();
-            // Under load something always waits: time must pass all the same.
-            if self.node.poll_timeout().is_some_and(|at| at <= now.instant) {
-                self.node.handle(&tx, Input::Timeout, now)?;
-            }
-            self.node.handle(&tx, first, now)?;
-            for count in 1..MAX_BATCH {
-                // A flood from the network leaves every eighth place to the owner.
-                if count % 8 == 0
-                    && let Ok(request) = self.end.requests.try_recv()
-                {
-                    let input = command_input(request, &mut answers, &mut next_reply);
-                    self.node.handle(&tx, input, now)?;
+            self.handle_batch(&tx, first, &mut answers, &mut next_reply)?;
+            let commit_by = self.clock.now().instant + LAZY;
+            while tx.is_dirty() && !self.node.has_output() {
+                let left = commit_by.since(self.clock.now().instant);
+                if left.is_zero() {
+                    break;
                 }
-                let Some(input) = self.waiting_input(&mut answers, &mut next_reply) else { break };
-                self.node.handle(&tx, input, now)?;
+                let next = self.next_input(left, &mut answers, &mut next_reply).await;
+                // The next one to ask hears it, too.
+                let Some(next) = next else { break };
+                self.handle_batch(&tx, next, &mut answers, &mut next_reply)?;
             }
-            self.node.finish(&tx, now)?;
             tx.commit()?;
         }
         self.node.shut_down(self.clock.now());
         self.release(&mut answers);
         self.network.drain().await;
         Ok(())
+    }
+
+    /// Handles an input, and what waits behind it.
+    fn handle_batch(
+        &mut self,
+        tx: &Tx,
+        first: Input,
+        answers: &mut BTreeMap<u64, Answer>,
+        next_reply: &mut u64,
+    ) -> Result<(), CoreError> {
+        let now = self.clock.now();
+        // Under load something always waits: time must pass all the same.
+        if self.node.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.node.handle(tx, Input::Timeout, now)?;
+        }
+        self.node.handle(tx, first, now)?;
+        for count in 1..MAX_BATCH {
+            // A flood from the network leaves every eighth place to the owner.
+            if count % 8 == 0
+                && let Ok(request) = self.end.requests.try_recv()
+            {
+                let input = command_input(request, answers, next_reply);
+                self.node.handle(tx, input, now)?;
+            }
+            let Some(input) = self.waiting_input(answers, next_reply) else { break };
+            self.node.handle(tx, input, now)?;
+        }
+        Ok(self.node.finish(tx, now)?)
     }
 
     /// Lets out what the committed batch wants done.
@@ -110,11 +136,12 @@ impl Core {
     /// Waits for the next input; `None` when the program shall end.
     async fn next_input(
         &mut self,
+        patience: Duration,
         answers: &mut BTreeMap<u64, Answer>,
         next_reply: &mut u64,
     ) -> Option<Input> {
         let now = self.clock.now().instant;
-        let sleep = self.node.poll_timeout().map_or(MAX_SLEEP, |at| at.since(now)).min(MAX_SLEEP);
+        let sleep = self.node.poll_timeout().map_or(patience, |at| at.since(now)).min(patience);
         tokio::select! {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => None,

@@ -174,17 +174,17 @@ impl Node {
         let Some(parcel) = Outbox::find(tx, &recipient, blob)? else {
             return Ok(());
         };
-        let reach = Reach::of(tx, &recipient)?;
-        let means = self.means(tx, &recipient, &reach)?;
-        let lane = self.lanes.entry(recipient).or_default();
         match outcome {
             Outcome::Stored => {
-                lane.stored(blob);
+                self.lanes.entry(recipient).or_default().stored(blob);
                 Outbox::finish(tx, &parcel, true)?;
                 self.parcel_stored(tx, &parcel, now)?;
             }
             Outcome::TryAgain(at_least) => {
                 let expired = now.wall.since(parcel.made) > PARCEL_LIFETIME;
+                let reach = Reach::of(tx, &recipient)?;
+                let means = self.means(tx, &recipient, &reach)?;
+                let lane = self.lanes.entry(recipient).or_default();
                 lane.failed(blob, means, at_least, &mut self.entropy, now.instant);
                 if expired {
                     lane.gone(blob);
@@ -192,7 +192,7 @@ impl Node {
                 }
             }
             Outcome::Hopeless(why) => {
-                lane.stored(blob);
+                self.lanes.entry(recipient).or_default().stored(blob);
                 self.give_up(tx, &parcel, why, now)?;
             }
         }

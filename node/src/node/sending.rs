@@ -14,7 +14,8 @@ use crate::conversations::content::{ProfileBody, TextBody};
 use crate::conversations::{
     Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, Standing,
 };
-use crate::delivery::Purpose;
+use crate::delivery::outbox::MAX_PARCELS;
+use crate::delivery::{Outbox, Purpose};
 use crate::groups::{Change, GroupKind, StateId};
 use crate::identity::Contacts;
 use crate::store::{Table, Tx};
@@ -43,6 +44,12 @@ impl Node {
         let text = Text::<MAX_TEXT>::new(text).map_err(|_| {
             ApiError::usage(format!("a message has at most {MAX_TEXT} bytes; send it in parts"))
         })?;
+        if Outbox::count(tx)? >= MAX_PARCELS {
+            return Err(ApiError::refused(format!(
+                "{MAX_PARCELS} messages wait for their recipients already; wait until some have gone"
+            ))
+            .into());
+        }
         let id = self.resolve_conversation(tx, to)?;
         let mut conversation = self.writable(tx, id)?;
         let reply_to = self.resolve_reply(tx, id, reply_to)?;

@@ -15,9 +15,6 @@ use crate::groups;
 use crate::identity::{Contact, Contacts, Reach};
 use crate::store::Tx;
 
-/// Parcels are counted up to here for the status.
-const MAX_COUNTED: usize = 100_000;
-
 impl Node {
     /// What somebody calls themselves, as far as known: from the contact, else nothing.
     pub(super) fn plain_name_of(&self, tx: &Tx, key: &IdentityKey) -> Result<String, NodeError> {
@@ -227,7 +224,7 @@ impl Node {
             sessions,
             relays: self.relay_views(tx)?,
             rendezvous: self.server_views(),
-            outbox: count(Outbox::count(tx, MAX_COUNTED)?),
+            outbox: Outbox::count(tx)?,
             requests: count(Requests::all(tx)?.len()),
             started_at: self.started_at,
         })))

@@ -122,7 +122,13 @@ impl Session {
         while flush || self.writing < WRITE_WINDOW {
             let Some(bytes) = connection.poll_transmit() else { break };
             self.writing = self.writing.saturating_add(bytes.len());
-            effects.push_back(Effect::Write { conn, bytes });
+            // One write for all frames: they arrive together, and are handled together.
+            match effects.back_mut() {
+                Some(Effect::Write { conn: same, bytes: before }) if *same == conn => {
+                    before.extend_from_slice(&bytes);
+                }
+                _ => effects.push_back(Effect::Write { conn, bytes }),
+            }
         }
     }
 
