@@ -24,6 +24,7 @@ mod mailboxes;
 mod reading;
 mod receive;
 mod registry;
+mod repair;
 mod sending;
 mod settings;
 mod views;
@@ -40,6 +41,7 @@ use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::Endpoint;
 
 use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
+use crate::conversations::ConversationId;
 use crate::delivery::Lane;
 use crate::groups::{GroupError, Groups, StateId};
 use crate::identity::{Own, OwnError};
@@ -189,6 +191,9 @@ pub struct Node {
     people_changed: bool,
     /// By the number of a commit's blob: whose Welcomes wait until somebody has the commit.
     held: BTreeMap<u64, BTreeSet<(IdentityKey, u64)>>,
+    /// Conversations in which receipts came since the last look, and when the next one is.
+    confirmed: BTreeSet<ConversationId>,
+    repair_at: Option<Instant>,
     /// Recipients whose lanes have to be looked at.
     awake: BTreeSet<IdentityKey>,
     housekeeping_at: Instant,
@@ -242,6 +247,8 @@ impl Node {
             admission_at: now.instant,
             people_changed: true,
             held: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            repair_at: None,
             awake: BTreeSet::new(),
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),
@@ -272,6 +279,7 @@ impl Node {
             Input::Timeout => {
                 self.transport.handle_timeout(now);
                 self.attempt(tx, |node, tx| node.handle_timers(tx, now))?;
+                self.attempt(tx, |node, tx| node.repair(tx, now))?;
                 self.move_keeper(tx, now)?;
             }
         }
@@ -331,6 +339,7 @@ impl Node {
             .chain(searches)
             .chain(self.transport.poll_timeout())
             .chain(self.keeper_wakes())
+            .chain(self.repair_at)
             .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])
             .min()

@@ -75,11 +75,11 @@ pub struct Conversation {
     pub update_due: bool,
     /// Own messages since our leaf keys were renewed.
     pub since_update: u32,
-    /// Nobody was heard in the state that our last renewal made. Until then they are not renewed
-    /// again: it would heal nothing more, and would leave a member who is away further behind than
-    /// old states are kept, so that neither its receipts nor its messages could be read.
+    /// Renewals of ours since somebody was heard in the newest state. Every epoch bounds how far
+    /// its messages may overtake each other, so renewing goes on; but not so far that a member who
+    /// is away falls further behind than old states are kept.
     #[serde(default)]
-    pub update_unheard: bool,
+    pub update_unheard: u32,
 }
 
 impl Conversation {
@@ -94,7 +94,7 @@ impl Conversation {
             standing: Standing::Active,
             update_due: false,
             since_update: 0,
-            update_unheard: false,
+            update_unheard: 0,
         }
     }
 

@@ -13,9 +13,9 @@ use sremp_common::time::{Now, Timestamp};
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Blobs that wait for a state, all together.
-pub const MAX_DEFERRED: usize = 512;
-/// Bytes of all blobs that wait: the largest blob always finds room.
-pub const MAX_DEFERRED_BYTES: usize = 4 * MAX_BLOB;
+pub const MAX_DEFERRED: usize = 8192;
+/// Bytes of all blobs that wait.
+pub const MAX_DEFERRED_BYTES: usize = 16 * MAX_BLOB;
 /// Time that a blob may wait: as long as epochs' states are kept.
 const DEFERRED_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// Verdicts outlive every retry: relays keep blobs for 30 days.
@@ -79,28 +79,33 @@ impl Inbox {
         if matches!(verdict, Verdict::Refused | Verdict::NoInvitation) {
             return Ok(());
         }
-        if !matches!(verdict, Verdict::Deferred) {
+        if !matches!(verdict, Verdict::Deferred)
+            && let Some(waited) = tx.read::<Deferred>(Table::Deferred, id.as_bytes())?
+        {
+            let mut numbers = Numbers::read(tx)?;
+            numbers.rows = numbers.rows.saturating_sub(1);
+            numbers.bytes = numbers.bytes.saturating_sub(waited.bytes.len());
+            numbers.write(tx)?;
             tx.delete(Table::Deferred, id.as_bytes());
         }
         tx.write(Table::Verdicts, id.as_bytes(), &VerdictRow { verdict, at: now.wall })
     }
 
-    /// Keeps a blob until its state is here. When the room is full the oldest ones end, with a
-    /// verdict: what waits must never keep what comes from being read.
+    /// Keeps a blob until its state is here, if there is room. Without room it stays where it is,
+    /// with its sender or its relay: what was acknowledged is never dropped to make room.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn defer(tx: &Tx, id: &BlobId, deferred: &Deferred, now: Now) -> Result<(), StoreError> {
-        let mut waiting = Self::deferred(tx)?;
-        let mut bytes: usize = waiting.iter().map(|(_, other)| other.bytes.len()).sum();
-        bytes = bytes.saturating_add(deferred.bytes.len());
-        while waiting.len() >= MAX_DEFERRED || (bytes > MAX_DEFERRED_BYTES && !waiting.is_empty()) {
-            let (oldest, ended) = waiting.remove(0);
-            bytes = bytes.saturating_sub(ended.bytes.len());
-            let why = "there was no more room to wait for its epoch";
-            Self::record(tx, &oldest, Verdict::Invalid(why.into()), now)?;
+    pub fn defer(tx: &Tx, id: &BlobId, deferred: &Deferred) -> Result<bool, StoreError> {
+        let mut numbers = Numbers::read(tx)?;
+        numbers.rows = numbers.rows.saturating_add(1);
+        numbers.bytes = numbers.bytes.saturating_add(deferred.bytes.len());
+        if numbers.rows > MAX_DEFERRED || numbers.bytes > MAX_DEFERRED_BYTES {
+            return Ok(false);
         }
-        tx.write(Table::Deferred, id.as_bytes(), deferred)
+        numbers.write(tx)?;
+        tx.write(Table::Deferred, id.as_bytes(), deferred)?;
+        Ok(true)
     }
 
     /// All blobs that wait, oldest first.
@@ -142,5 +147,24 @@ impl Inbox {
         let mut next = rows.last().map(|(key, _)| key.clone()).unwrap_or_default();
         next.push(0);
         Ok(next)
+    }
+}
+
+/// Of the blobs that wait.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Numbers {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Numbers {
+    const ROW: &[u8] = b"deferred";
+
+    fn read(tx: &Tx) -> Result<Self, StoreError> {
+        Ok(tx.read(Table::Meta, Self::ROW)?.unwrap_or_default())
+    }
+
+    fn write(self, tx: &Tx) -> Result<(), StoreError> {
+        tx.write(Table::Meta, Self::ROW, &self)
     }
 }

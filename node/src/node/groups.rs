@@ -229,7 +229,7 @@ impl Node {
         let Some(mut conversation) = Conversation::of_group(tx, &group)? else { return Ok(()) };
         if by != self.own.key() {
             // Somebody else has committed in what was the tip, and makes what is.
-            conversation.update_unheard = false;
+            conversation.update_unheard = 0;
         }
         let mut switched = None;
         for event in events {

@@ -77,6 +77,7 @@ impl Node {
                 Verdict::Invalid(error.to_string())
             }
         };
+        let mut verdict = verdict;
         if verdict == Verdict::NoInvitation {
             // Not recorded: the same blob from somebody whom we know by then is worth a look.
             return Ok(verdict);
@@ -87,7 +88,9 @@ impl Node {
             }
             let bytes = blob.to_vec();
             let deferred = Deferred { received_at: now.wall, from_stranger, bytes };
-            Inbox::defer(tx, id, &deferred, now)?;
+            if !Inbox::defer(tx, id, &deferred)? {
+                verdict = Verdict::Refused;
+            }
         }
         if let Verdict::Invalid(why) = &verdict {
             tracing::debug!(why, "a blob is invalid");
@@ -282,6 +285,7 @@ impl Node {
         let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
             return Ok(Verdict::Applied);
         };
+        self.confirmed_in(conversation.id, now);
         let rejected =
             Contacts::find(tx, &from)?.is_some_and(|contact| contact.trust == Trust::Rejected);
         for id in ids.iter().filter(|_| !rejected) {

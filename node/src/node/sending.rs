@@ -22,6 +22,8 @@ use crate::store::{Table, Tx};
 
 /// Own messages after which the leaf keys are renewed: the promise of healing after a compromise.
 const UPDATE_AFTER_MESSAGES: u32 = 100;
+/// Renewals without an echo: states are kept for eight epochs.
+const MAX_UNHEARD: u32 = 5;
 /// Age at which they are renewed with the next message.
 const UPDATE_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// Messages of one conversation that may wait to be encrypted.
@@ -176,7 +178,7 @@ impl Node {
     }
 
     /// Encrypts a message and puts it on its way; again, when its first encryption was lost.
-    fn seal_message(
+    pub(super) fn seal_message(
         &mut self,
         tx: &Tx,
         group: &GroupId,
@@ -214,7 +216,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         conversation.since_update = conversation.since_update.saturating_add(1);
         let by_count = conversation.since_update > UPDATE_AFTER_MESSAGES
-            && (!conversation.update_unheard
+            && (conversation.update_unheard < MAX_UNHEARD
                 || self.groups.member_count(tx, group)? > MAX_RECEIPT_MEMBERS);
         let due = conversation.update_due
             || by_count
@@ -223,7 +225,7 @@ impl Node {
         if due {
             conversation.update_due = false;
             conversation.since_update = 0;
-            conversation.update_unheard = true;
+            conversation.update_unheard = conversation.update_unheard.saturating_add(1);
             conversation.save(tx)?;
             let leaf = self.leaf_info(tx, now)?;
             self.change_group(tx, group, Change::Update(leaf), now)?;
@@ -239,8 +241,8 @@ impl Node {
         group: &GroupId,
         state: &StateId,
     ) -> Result<(), NodeError> {
-        if conversation.update_unheard && self.groups.tip(tx, group)? == *state {
-            conversation.update_unheard = false;
+        if conversation.update_unheard > 0 && self.groups.tip(tx, group)? == *state {
+            conversation.update_unheard = 0;
             conversation.save(tx)?;
         }
         Ok(())
