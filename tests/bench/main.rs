@@ -44,9 +44,9 @@ pub struct Effort {
 }
 
 const FULL: Effort =
-    Effort { rounds: 5, trips: 500, messages: 10_000, relay_ms: 4_000, connections: 4_000 };
+    Effort { rounds: 5, trips: 500, messages: 10_000, relay_ms: 3_000, connections: 3_000 };
 const QUICK: Effort =
-    Effort { rounds: 3, trips: 100, messages: 2_000, relay_ms: 1_000, connections: 1_000 };
+    Effort { rounds: 3, trips: 100, messages: 2_000, relay_ms: 700, connections: 1_000 };
 
 fn main() -> ExitCode {
     let mut effort = FULL;

@@ -17,7 +17,7 @@ use super::{Effort, progress};
 /// Rounds: each is a process.
 const ROUNDS: usize = 3;
 /// Time in which a process comes to rest.
-const REST: Duration = Duration::from_millis(1500);
+const REST: Duration = Duration::from_millis(1000);
 
 /// A program beside this one, killed when dropped.
 struct Process(Child);
