@@ -322,9 +322,9 @@ fn accept(
         return;
     };
     tracing::debug!(%address, session = session.0, "accepted");
-    let shared = Arc::clone(shared);
+    let serving = session::serve(stream, address, session, entropy, Arc::clone(shared));
     connections.spawn(async move {
-        let stopped = session::serve(stream, address, session, entropy, shared).await;
+        let stopped = serving.await;
         tracing::debug!(session = session.0, reason = %stopped, "connection ended");
         drop(slot);
     });

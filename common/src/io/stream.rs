@@ -84,10 +84,11 @@ pub enum Stopped {
 /// Runs `connection` over `stream` until it is closed and everything is written.
 ///
 /// Each event is handed over as `wrap(event)`, so that many connections can share one queue. `now`
-/// reads the clocks. When all senders of `commands` are dropped, the connection is closed in order.
+/// reads the clocks. The connection is boxed, because futures keep a copy of what they are given beside
+/// what they make of it. When all senders of `commands` are dropped, the connection is closed in order.
 pub async fn drive<S, T>(
     stream: S,
-    connection: Connection,
+    connection: Box<Connection>,
     mut commands: mpsc::Receiver<Command>,
     events: &mpsc::Sender<T>,
     wrap: impl Fn(Event) -> T,
@@ -126,7 +127,7 @@ where
 
 struct Driver<S> {
     stream: S,
-    connection: Connection,
+    connection: Box<Connection>,
     limits: DriveLimits,
     /// Next to be handed over.
     event: Option<Event>,
@@ -142,7 +143,7 @@ struct Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    const fn new(stream: S, connection: Connection, limits: DriveLimits) -> Self {
+    const fn new(stream: S, connection: Box<Connection>, limits: DriveLimits) -> Self {
         Self {
             stream,
             connection,

@@ -36,19 +36,18 @@ pub(super) struct Shared {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(
+///
+/// What is large is made before the future, which then stays small: ten thousand of them wait.
+pub(super) fn serve(
     stream: TcpStream,
     address: SocketAddr,
     session: SessionId,
     entropy: Entropy,
     shared: Arc<Shared>,
-) -> Stopped {
-    // Without it, answers would wait for the acknowledgement of the ones before.
-    if let Err(error) = stream.set_nodelay(true) {
-        return Stopped::Stream(error);
-    }
+) -> impl Future<Output = Stopped> + Send {
     let clock = shared.clock;
-    let mut connection = Connection::accept(Arc::clone(&shared.local), entropy, clock.now());
+    let connection = Connection::accept(Arc::clone(&shared.local), entropy, clock.now());
+    let mut connection = Box::new(connection);
     // Senders are anonymous and their messages may be long: what bounds memory is the budget over
     // all connections, not who somebody is.
     connection.set_peer_trusted(true);
@@ -77,7 +76,13 @@ pub(super) async fn serve(
         }
     };
     let limits = DriveLimits { max_queued: MAX_QUEUED, write_timeout: WRITE_TIMEOUT };
-    drive(stream, connection, queue, &shared.jobs, wrap, move || clock.now(), limits).await
+    async move {
+        // Without it, answers would wait for the acknowledgement of the ones before.
+        if let Err(error) = stream.set_nodelay(true) {
+            return Stopped::Stream(error);
+        }
+        drive(stream, connection, queue, &shared.jobs, wrap, move || clock.now(), limits).await
+    }
 }
 
 fn log_end(session: SessionId, closed: &Closed) {
