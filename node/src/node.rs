@@ -15,6 +15,7 @@ mod contacts;
 mod events;
 mod friends;
 mod groups;
+mod handing_out;
 mod housekeeping;
 mod identity;
 mod incoming;
@@ -175,9 +176,10 @@ pub struct Node {
     listed: bool,
     /// Members of our groups, contacts or not.
     fellows: BTreeSet<IdentityKey>,
-    /// Key packages made for takers today, and which day that is.
-    handed_out: u32,
-    handed_out_on: u64,
+    /// Key packages made for takers today.
+    handed_out: handing_out::HandedOut,
+    /// The day on which the tokens in our leaves were last looked through.
+    leaves_seen_on: Option<u64>,
 
     /// Receipts that the current batch owes.
     receipts: BTreeMap<(GroupId, StateId, IdentityKey), Vec<MessageId>>,
@@ -239,8 +241,8 @@ impl Node {
             suggested: BTreeSet::new(),
             listed: false,
             fellows: BTreeSet::new(),
-            handed_out: 0,
-            handed_out_on: now.wall.day(),
+            handed_out: handing_out::HandedOut::default(),
+            leaves_seen_on: None,
             receipts: BTreeMap::new(),
             retry_deferred: true,
             admission_changed: false,

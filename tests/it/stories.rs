@@ -107,6 +107,38 @@ fn a_relay_holds_what_is_for_somebody_who_is_off() {
 }
 
 #[test]
+fn somebody_who_goes_right_after_first_contact_has_their_messages_at_a_relay() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "first");
+    // Just long enough for the key package and the Welcome, far less than the pause between two
+    // lists of tokens.
+    world.pass(250);
+    world.crash(1);
+    let id = send(&mut world, 0, "node2", "second");
+    world.pass(3_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    world.start(1);
+    world.pass(5_000);
+    assert_eq!(texts(&mut world, 1, "node1"), ["first", "second"]);
+}
+
+#[test]
+fn whoever_is_rejected_cannot_write_by_relay_and_whoever_is_taken_back_can() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "hello");
+    world.pass(A_WHILE);
+    world.command(1, Command::ContactReject { who: "contact:node1".into() }).unwrap();
+    world.pass(5_000);
+    let id = send(&mut world, 0, "node2", "are you there?");
+    world.pass(A_WHILE);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued, "no relay lets it in");
+    world.command(1, Command::ContactReset { who: "contact:node1".into() }).unwrap();
+    world.pass(120_000);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(texts(&mut world, 1, "node1"), ["hello", "are you there?"]);
+}
+
+#[test]
 fn without_any_path_a_message_waits_visibly_and_leaves_by_itself() {
     let mut world = trio();
     send(&mut world, 0, "node2", "first");

@@ -1,14 +1,18 @@
 //! Requests: Welcomes from people who are not contacts. They wait for the user, and are bounded.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::identity::Identity;
-use sremp_common::time::Timestamp;
+use sremp_common::time::{Now, Timestamp};
 
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Requests that wait at a time, from all strangers together.
 pub const MAX_REQUESTS: usize = 32;
+/// A request that nobody answered for so long makes room for others. Whoever sent it may ask again.
+const REQUEST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// A Welcome that waits for the user's word.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +56,19 @@ impl Requests {
     /// Removes a request that was answered.
     pub fn remove(tx: &Tx, request: &Request) {
         tx.delete(Table::Requests, &key(&request.from, &request.group));
+    }
+
+    /// Forgets what nobody answered in time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn expire(tx: &Tx, now: Now) -> Result<(), StoreError> {
+        for request in Self::all(tx)? {
+            if now.wall.since(request.received_at) > REQUEST_LIFETIME {
+                Self::remove(tx, &request);
+            }
+        }
+        Ok(())
     }
 
     /// All that wait.

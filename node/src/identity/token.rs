@@ -1,5 +1,6 @@
 //! The tokens that we gave away: each opens our mailboxes to whoever holds it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,14 @@ const OFFERED_DAILY_QUOTA: u32 = 64;
 const ONCE_LIFETIME: Duration = Duration::from_secs(86_400);
 /// Key packages are good for 84 days; their tokens a little longer.
 const OFFERED_LIFETIME: Duration = Duration::from_secs(91 * 86_400);
+/// Days that a member's token is good for after no leaf of ours carries it any more: longer than
+/// the states are kept in which somebody could still find it.
+const REPLACED_DAYS: u64 = 8;
+/// Tokens that our relays know and nobody has yet. What is handed out opens our mailboxes at
+/// once, even if we are gone a moment later.
+const SPARES: usize = 16;
+
+const SPARES_ROW: &[u8] = b"spare tokens";
 
 /// What a token was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,13 +41,16 @@ pub enum TokenPurpose {
     Offered,
     /// In our leaf of a group: for its members.
     Leaf,
+    /// Given to nobody yet; relays know it already.
+    Spare,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Row {
     purpose: TokenPurpose,
     made: Timestamp,
-    /// Day (since the epoch) of the last use, and uses on it.
+    /// Day (since the epoch) of the last use, and uses on it. For a member's token: the last day
+    /// on which a leaf of ours carried it.
     used: (u64, u32),
 }
 
@@ -48,8 +60,19 @@ impl TokenPurpose {
         match self {
             Self::Link => LINK_DAILY_QUOTA,
             Self::Once => 1,
-            Self::Offered => OFFERED_DAILY_QUOTA,
+            Self::Offered | Self::Spare => OFFERED_DAILY_QUOTA,
             Self::Leaf => 0,
+        }
+    }
+
+    /// Who goes first when relays cannot be told of all: nobody who takes key packages crowds out
+    /// members and links.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Leaf => 0,
+            Self::Link | Self::Once => 1,
+            Self::Spare => 2,
+            Self::Offered => 3,
         }
     }
 }
@@ -60,7 +83,7 @@ impl Row {
         match self.purpose {
             TokenPurpose::Once => age > ONCE_LIFETIME,
             TokenPurpose::Offered => age > OFFERED_LIFETIME,
-            TokenPurpose::Link | TokenPurpose::Leaf => false,
+            TokenPurpose::Link | TokenPurpose::Leaf | TokenPurpose::Spare => false,
         }
     }
 }
@@ -112,6 +135,53 @@ impl Tokens {
         Ok(())
     }
 
+    /// Hands out a token that our relays know already, if there is one left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn hand_out(
+        tx: &Tx,
+        purpose: TokenPurpose,
+        entropy: &mut Entropy,
+        now: Now,
+    ) -> Result<Token, StoreError> {
+        let mut spares = Self::spares(tx)?;
+        if spares.is_empty() {
+            return Self::make(tx, purpose, entropy, now);
+        }
+        let token = spares.remove(0);
+        tx.write(Table::Meta, SPARES_ROW, &spares)?;
+        let row = Row { purpose, made: now.wall, used: (now.wall.day(), 0) };
+        tx.write(Table::Tokens, token.as_bytes(), &row)?;
+        Ok(token)
+    }
+
+    /// Makes as many spare tokens as are missing; answers whether any were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn fill_spares(tx: &Tx, entropy: &mut Entropy, now: Now) -> Result<bool, StoreError> {
+        let mut spares = Self::spares(tx)?;
+        if spares.len() >= SPARES {
+            return Ok(false);
+        }
+        while spares.len() < SPARES {
+            spares.push(Self::make(tx, TokenPurpose::Spare, entropy, now)?);
+        }
+        tx.write(Table::Meta, SPARES_ROW, &spares)?;
+        Ok(true)
+    }
+
+    /// Oldest first.
+    fn spares(tx: &Tx) -> Result<Vec<Token>, StoreError> {
+        Ok(tx.read(Table::Meta, SPARES_ROW)?.unwrap_or_default())
+    }
+
+    /// Takes a token back: whoever holds it is a stranger again.
+    pub fn revoke(tx: &Tx, token: &Token) {
+        tx.delete(Table::Tokens, token.as_bytes());
+    }
+
     /// Counts a use of a token that somebody showed. `None`: unknown, revoked, or its quota for
     /// today is spent.
     ///
@@ -121,8 +191,11 @@ impl Tokens {
         let Some(mut row) = tx.read::<Row>(Table::Tokens, token.as_bytes())? else {
             return Ok(None);
         };
-        if row.purpose == TokenPurpose::Leaf {
-            return Ok(Some(row.purpose));
+        match row.purpose {
+            TokenPurpose::Leaf => return Ok(Some(row.purpose)),
+            // Nobody can know it.
+            TokenPurpose::Spare => return Ok(None),
+            TokenPurpose::Link | TokenPurpose::Once | TokenPurpose::Offered => {}
         }
         if row.is_over(now) {
             return Ok(None);
@@ -175,15 +248,41 @@ impl Tokens {
         Ok(())
     }
 
-    /// What our relays are told: hashes, classes and quotas, newest first when there are too many.
+    /// Takes back members' tokens that no leaf of ours has carried for [`REPLACED_DAYS`];
+    /// `in_use` are those that one carries today. Answers whether there were any.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn admission_list(tx: &Tx) -> Result<Vec<AdmissionEntry>, StoreError> {
+    pub fn expire_replaced(
+        tx: &Tx,
+        in_use: &BTreeSet<Token>,
+        now: Now,
+    ) -> Result<bool, StoreError> {
+        let (today, mut any) = (now.wall.day(), false);
+        for (token, mut row) in Self::all(tx)? {
+            if row.purpose != TokenPurpose::Leaf {
+                continue;
+            }
+            if in_use.contains(&token) {
+                row.used = (today, 0);
+                tx.write(Table::Tokens, token.as_bytes(), &row)?;
+            } else if today.saturating_sub(row.used.0.max(row.made.day())) > REPLACED_DAYS {
+                Self::revoke(tx, &token);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// What our relays are told: hashes, classes and quotas, newest first when there are too many.
+    /// A link for a single use works at one place only: the relay that comes first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn admission_list(tx: &Tx, is_first: bool) -> Result<Vec<AdmissionEntry>, StoreError> {
         let mut all = Self::all(tx)?;
-        all.sort_by_key(|(_, row)| std::cmp::Reverse(row.made));
-        // Members' tokens before everything else: nobody who takes key packages crowds them out.
-        all.sort_by_key(|(_, row)| row.purpose != TokenPurpose::Leaf);
+        all.retain(|(_, row)| is_first || row.purpose != TokenPurpose::Once);
+        all.sort_by_key(|(_, row)| (row.purpose.rank(), std::cmp::Reverse(row.made)));
         all.truncate(MAX_ADMISSIONS);
         let entry = |(token, row): (Token, Row)| AdmissionEntry {
             token_hash: token.hash(),

@@ -1,6 +1,6 @@
 //! Commands about contacts, links and requests of strangers.
 
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::text::{
     ContactLink, TextError, decode_contact_link, decode_identity_key, encode_contact_link, role_of,
 };
@@ -12,7 +12,8 @@ use super::{Node, NodeError};
 use crate::api::{
     self, ApiError, Change, LinkKind, LinkView, PathPolicy, Reply, RequestView, Trust,
 };
-use crate::conversations::{Conversation, ConversationId, Request, Requests};
+use crate::conversations::{Conversation, ConversationId, Invites, Request, Requests};
+use crate::groups::Change as GroupChange;
 use crate::identity::contact::MAX_CONTACTS;
 use crate::identity::{Contact, Contacts, Reach, TokenPurpose, TokenSource, Tokens};
 use crate::store::Tx;
@@ -179,7 +180,9 @@ impl Node {
         verified: Option<bool>,
         now: Now,
     ) -> Result<Reply, NodeError> {
-        self.contact_edit(
+        let key = self.resolve_contact(tx, who)?;
+        let before = Contacts::find(tx, &key)?.map(|contact| contact.trust);
+        let reply = self.contact_edit(
             tx,
             who,
             |_, contact| {
@@ -188,7 +191,44 @@ impl Node {
                 Ok(())
             },
             now,
-        )
+        )?;
+        match (before == Some(Trust::Rejected), trust == Trust::Rejected) {
+            (false, true) => self.shut_out(tx, &key, now)?,
+            (true, false) => self.let_in_again(tx, &key, now)?,
+            (true, true) | (false, false) => {}
+        }
+        Ok(reply)
+    }
+
+    /// Somebody is rejected: the tokens that the chats of two gave them open nothing any more, and
+    /// what was on its way to them ends.
+    fn shut_out(&mut self, tx: &Tx, key: &IdentityKey, now: Now) -> Result<(), NodeError> {
+        let own = self.own.key();
+        for group in self.direct_groups(tx, key)? {
+            if let Some(member) = self.groups.summary(tx, &group)?.member(&own) {
+                Tokens::revoke(tx, &member.leaf.token);
+                self.admission_changed = true;
+            }
+            Invites::remove(tx, &group, key);
+        }
+        self.fetches.remove(key);
+        self.give_up_all(tx, key, "you rejected them", now)
+    }
+
+    /// Somebody is not rejected any more: they get a new token with our new leaf.
+    fn let_in_again(&mut self, tx: &Tx, key: &IdentityKey, now: Now) -> Result<(), NodeError> {
+        for group in self.direct_groups(tx, key)? {
+            if self.groups.member_count(tx, &group)? > 1 {
+                let leaf = self.leaf_info(tx, now)?;
+                self.change_group(tx, &group, GroupChange::Update(leaf), now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn direct_groups(&self, tx: &Tx, key: &IdentityKey) -> Result<Vec<GroupId>, NodeError> {
+        let conversation = Conversation::find(tx, ConversationId::Contact(*key))?;
+        Ok(conversation.map(|conversation| conversation.groups).unwrap_or_default())
     }
 
     pub(super) fn contact_path(
@@ -344,11 +384,7 @@ impl Node {
     }
 
     /// A group by name or id.
-    pub(super) fn resolve_group(
-        &self,
-        tx: &Tx,
-        word: &str,
-    ) -> Result<sremp_common::id::GroupId, NodeError> {
+    pub(super) fn resolve_group(&self, tx: &Tx, word: &str) -> Result<GroupId, NodeError> {
         let id = self.resolve_among(tx, word, Some(api::who::Kind::Group))?;
         match id {
             ConversationId::Group(group) => Ok(group),

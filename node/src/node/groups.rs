@@ -1,6 +1,6 @@
 //! What happens to groups: our own changes, those of others, and what people are told of them.
 
-use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::id::{GroupId, IdentityKey, MessageId, Token};
 use sremp_common::limit::MAX_RELAYS;
 use sremp_common::time::Now;
 use sremp_common::wire::List;
@@ -20,26 +20,29 @@ const MAX_GROUP_NAME: usize = 160;
 impl Node {
     /// How fellow members reach us: with a token of its own for each leaf.
     pub(super) fn leaf_info(&mut self, tx: &Tx, now: Now) -> Result<LeafInfo, NodeError> {
-        self.leaf_info_for(tx, TokenPurpose::Leaf, now)
+        let token = Tokens::hand_out(tx, TokenPurpose::Leaf, &mut self.entropy, now)?;
+        self.leaf_with(token)
     }
 
-    /// How whoever takes a key package reaches us, until the key package is used.
+    /// How whoever takes a key package from us reaches us, until the key package is used.
     pub(super) fn offered_leaf(&mut self, tx: &Tx, now: Now) -> Result<LeafInfo, NodeError> {
-        self.leaf_info_for(tx, TokenPurpose::Offered, now)
+        let token = Tokens::hand_out(tx, TokenPurpose::Offered, &mut self.entropy, now)?;
+        self.leaf_with(token)
     }
 
-    fn leaf_info_for(
-        &mut self,
-        tx: &Tx,
-        purpose: TokenPurpose,
-        now: Now,
-    ) -> Result<LeafInfo, NodeError> {
+    /// As [`Self::offered_leaf`], for a key package in the stock of a relay, which is told of the
+    /// token before.
+    pub(super) fn stocked_leaf(&mut self, tx: &Tx, now: Now) -> Result<LeafInfo, NodeError> {
+        let token = Tokens::make(tx, TokenPurpose::Offered, &mut self.entropy, now)?;
+        self.leaf_with(token)
+    }
+
+    fn leaf_with(&mut self, token: Token) -> Result<LeafInfo, NodeError> {
         let data = self.own.identity().data();
         let relays: List<_, MAX_RELAYS> = List::truncated(data.relays());
         let seal_key = data.seal_key().ok_or_else(|| {
             ApiError::failed("the identity has no sealing key; restore the home from a backup")
         })?;
-        let token = Tokens::make(tx, purpose, &mut self.entropy, now)?;
         self.admission_changed = true;
         Ok(LeafInfo { relays, seal_key, token })
     }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, Token};
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::time::Now;
 
 use super::mailboxes::RETIRED_FOR;
 use super::{Node, NodeError};
 use crate::api::{ConnectionKind, Trust};
-use crate::conversations::{Conversation, Standing};
+use crate::conversations::{Conversation, Requests, Standing};
 use crate::delivery::Inbox;
 use crate::identity::{Contacts, Tokens};
 use crate::store::{Table, Tx};
@@ -29,10 +29,13 @@ impl Node {
         }
         self.groups.expire(tx, now)?;
         self.admission_changed |= Tokens::expire(tx, now)?;
+        self.read_left_behind(now);
+        Requests::expire(tx, now)?;
         let today = now.wall.day();
-        if self.handed_out_on != today {
-            self.handed_out_on = today;
-            self.handed_out = 0;
+        if self.leaves_seen_on != Some(today) {
+            self.leaves_seen_on = Some(today);
+            let in_use = self.carried_tokens(tx)?;
+            self.admission_changed |= Tokens::expire_replaced(tx, &in_use, now)?;
         }
         let before = self.own.clone();
         if self.own.rotate_seal_if_due(tx, &mut self.entropy, now)? {
@@ -52,6 +55,17 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// The tokens in our leaves of all groups.
+    fn carried_tokens(&mut self, tx: &Tx) -> Result<BTreeSet<Token>, NodeError> {
+        let own = self.own.key();
+        let mut tokens = BTreeSet::new();
+        for group in self.groups.groups(tx)? {
+            let summary = self.groups.summary(tx, &group)?;
+            tokens.extend(summary.member(&own).map(|member| member.leaf.token));
+        }
+        Ok(tokens)
     }
 
     pub(super) fn tell_transport_of_people(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {

@@ -8,8 +8,8 @@ use sremp_common::identity::VerifiedIdentity;
 use sremp_common::limit::{MAX_BLOB, MAX_BLOB_STRANGER};
 use sremp_common::time::Now;
 use sremp_common::wire::{
-    Admission, Bin, ErrorBody, ErrorCode, KeyPackageTaken, List, Message, Recipient, RelayInfo,
-    RelayLimits, RequestId, StoreMessage, StoreResponse, StoreResult, TakeKeyPackage,
+    Admission, ErrorBody, ErrorCode, List, Message, Recipient, RelayInfo, RelayLimits, RequestId,
+    StoreMessage, StoreResponse, StoreResult,
 };
 
 use super::{Node, NodeError};
@@ -24,7 +24,7 @@ const RETRY_AFTER: u32 = 60;
 
 /// As what somebody is let into the owner's mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admitted {
+pub(super) enum Admitted {
     /// A contact, a fellow member, or the holder of a leaf's token.
     Known,
     /// The holder of a link: good for an invitation.
@@ -178,7 +178,7 @@ impl Node {
     }
 
     /// Whether, and as what, somebody is let in.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         tx: &Tx,
         caller: Option<&VerifiedIdentity>,
@@ -196,7 +196,7 @@ impl Node {
                 Some(TokenPurpose::Leaf) => return Ok(Some(Admitted::Known)),
                 Some(TokenPurpose::Link | TokenPurpose::Once) => return Ok(Some(Admitted::Link)),
                 Some(TokenPurpose::Offered) => return Ok(Some(Admitted::Offered)),
-                None => {}
+                Some(TokenPurpose::Spare) | None => {}
             }
         }
         let Some(caller) = caller else { return Ok(None) };
@@ -214,62 +214,12 @@ impl Node {
         Ok(self.fellows.contains(key))
     }
 
-    fn take_key_package(
-        &mut self,
-        tx: &Tx,
-        caller: Option<&VerifiedIdentity>,
-        take: &TakeKeyPackage,
-        now: Now,
-    ) -> Result<Message, StoreError> {
-        match self.hand_out_key_package(tx, caller, take, now) {
-            Ok(message) => {
-                self.accept(tx)?;
-                Ok(message)
-            }
-            Err(error) => {
-                let code = self.unless_store(tx, error)?;
-                Ok(refusal(code, "no key package can be had"))
-            }
-        }
-    }
-
-    /// Makes a key package for exactly this taker: each is handed out once.
-    fn hand_out_key_package(
-        &mut self,
-        tx: &Tx,
-        caller: Option<&VerifiedIdentity>,
-        take: &TakeKeyPackage,
-        now: Now,
-    ) -> Result<Message, NodeError> {
-        let refused = Ok(refusal(ErrorCode::NotAdmitted, "a link or an introduction is needed"));
-        if take.owner != self.own.key() {
-            return refused;
-        }
-        let admitted = self.admit(tx, caller, take.admission, now)?;
-        match admitted {
-            Some(Admitted::Known | Admitted::Link) => {}
-            // An owner who listens for strangers would be drained of key packages by them, and
-            // one key package is not worth another.
-            Some(Admitted::Stranger | Admitted::Offered) | None => return refused,
-        }
-        if self.handed_out >= MAX_HANDED_OUT {
-            return Ok(refusal(ErrorCode::RateLimited, "too many key packages were taken today"));
-        }
-        self.handed_out = self.handed_out.saturating_add(1);
-        if let (Some(Admitted::Link), Admission::Token(token)) = (admitted, take.admission) {
-            Tokens::spend_once(tx, &token)?;
-            self.admission_changed = true;
-        }
-        let leaf = self.offered_leaf(tx, now)?;
-        let key_package = self.groups.make_key_package(tx, &leaf, false, now)?;
-        Ok(Message::KeyPackageTaken(KeyPackageTaken {
-            identity: self.own.identity().identity().clone(),
-            key_package: Bin::new(key_package).unwrap_or_default(),
-        }))
-    }
-
     /// Drops what a step has written. A failed store ends the process; other errors have a code.
-    fn unless_store(&mut self, tx: &Tx, error: NodeError) -> Result<ErrorCode, StoreError> {
+    pub(super) fn unless_store(
+        &mut self,
+        tx: &Tx,
+        error: NodeError,
+    ) -> Result<ErrorCode, StoreError> {
         match error {
             NodeError::Store(error) => Err(error),
             error @ (NodeError::Api(_) | NodeError::Group(_)) => {
@@ -281,13 +231,10 @@ impl Node {
     }
 }
 
-/// Key packages made for takers on a day; each costs two key pairs and a row.
-pub(super) const MAX_HANDED_OUT: u32 = 1000;
-
 fn refused(code: ErrorCode) -> StoreResult {
     StoreResult { refused: Some(code), expires_at: None, retry_after: None }
 }
 
-fn refusal(code: ErrorCode, text: &str) -> Message {
+pub(super) fn refusal(code: ErrorCode, text: &str) -> Message {
     Message::Error(ErrorBody::new(code, text))
 }

@@ -21,6 +21,9 @@ use crate::transport::{CallError, Candidate, Target};
 /// Longest wait that a keeper of mailboxes can make us keep.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// Parcels that are read at once when all to one recipient are given up.
+const GIVEN_UP_AT_ONCE: usize = 256;
+
 impl Node {
     pub(super) fn load_lanes(&mut self, tx: &Tx) -> Result<(), NodeError> {
         for recipient in Outbox::recipients(tx)? {
@@ -225,6 +228,27 @@ impl Node {
             self.lanes.entry(recipient).or_default().again(welcome);
             self.awake.insert(recipient);
         }
+    }
+
+    /// Ends everything that is on its way to somebody.
+    pub(super) fn give_up_all(
+        &mut self,
+        tx: &Tx,
+        recipient: &IdentityKey,
+        why: &str,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        loop {
+            let parcels = Outbox::waiting(tx, recipient, 0, GIVEN_UP_AT_ONCE)?;
+            if parcels.is_empty() {
+                break;
+            }
+            for parcel in parcels {
+                self.give_up(tx, &parcel, why, now)?;
+            }
+        }
+        self.lanes.remove(recipient);
+        Ok(())
     }
 
     fn give_up(&mut self, tx: &Tx, parcel: &Parcel, why: &str, now: Now) -> Result<(), NodeError> {

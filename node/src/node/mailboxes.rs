@@ -60,6 +60,8 @@ pub(super) struct Mailbox {
     pub(super) open: bool,
     pub(super) error: Option<String>,
     stocked: u32,
+    /// Blobs were left at the relay, because there was no room for what waits for its epoch.
+    left_behind: bool,
 }
 
 /// What a call to a relay of ours was for.
@@ -142,8 +144,8 @@ impl Node {
             }
             (Step::Register, Ok(Message::RelayRegistered(registered))) => {
                 mailbox.stocked = registered.key_packages;
-                let entries = List::truncated(Tokens::admission_list(tx)?);
-                let message = Message::SetAdmission(SetAdmission { entries });
+                Tokens::fill_spares(tx, &mut self.entropy, now)?;
+                let message = Self::admission_for(tx, &relay)?;
                 self.call_relay(relay, Step::Admission, message, now);
             }
             (Step::Admission, Ok(_))
@@ -180,14 +182,13 @@ impl Node {
     ) -> Result<(), NodeError> {
         let mut packages = Vec::with_capacity(STOCK);
         for _ in 0..STOCK {
-            let leaf = self.offered_leaf(tx, now)?;
+            let leaf = self.stocked_leaf(tx, now)?;
             let bytes = self.groups.make_key_package(tx, &leaf, false, now)?;
             packages.push(Bin::new(bytes).unwrap_or_default());
         }
-        let leaf = self.offered_leaf(tx, now)?;
+        let leaf = self.stocked_leaf(tx, now)?;
         let last_resort = self.groups.make_key_package(tx, &leaf, true, now)?;
-        let entries = List::truncated(Tokens::admission_list(tx)?);
-        self.call_relay(relay, Step::Refresh, Message::SetAdmission(SetAdmission { entries }), now);
+        self.call_relay(relay, Step::Refresh, Self::admission_for(tx, &relay)?, now);
         let publish = PublishKeyPackages {
             identity: self.own.identity().identity().clone(),
             key_packages: List::truncated(packages),
@@ -236,13 +237,20 @@ impl Node {
         if relays.is_empty() {
             return Ok(());
         }
-        let entries = Tokens::admission_list(tx)?;
+        Tokens::fill_spares(tx, &mut self.entropy, now)?;
         for relay in relays {
-            let entries = List::truncated(entries.clone());
-            let message = Message::SetAdmission(SetAdmission { entries });
-            self.call_relay(relay, Step::Refresh, message, now);
+            self.call_relay(relay, Step::Refresh, Self::admission_for(tx, &relay)?, now);
         }
         Ok(())
+    }
+
+    /// Whom a relay of ours is to let in.
+    fn admission_for(tx: &Tx, relay: &IdentityKey) -> Result<Message, StoreError> {
+        let rows = Self::relay_rows(tx)?;
+        let first = rows.iter().find(|row| row.retired_at.is_none());
+        let is_first = first.is_some_and(|row| row.record.identity_key == *relay);
+        let entries = List::truncated(Tokens::admission_list(tx, is_first)?);
+        Ok(Message::SetAdmission(SetAdmission { entries }))
     }
 
     /// A relay sends something by itself.
@@ -284,6 +292,8 @@ impl Node {
             let verdict = self.take_blob(tx, &message.blob, false, now)?;
             if verdict != Verdict::Refused {
                 done.push(message.sequence);
+            } else if let Some(mailbox) = self.mailboxes.get_mut(&relay) {
+                mailbox.left_behind = true;
             }
         }
         if !done.is_empty() {
@@ -291,6 +301,20 @@ impl Node {
             self.call(Target::OwnRelay(relay), &[], message, Call::Ignored, now);
         }
         Ok(())
+    }
+
+    /// There is room again for blobs that wait: what was left at relays is read anew.
+    pub(super) fn read_left_behind(&mut self, now: Now) {
+        let mut relays = Vec::new();
+        for (relay, mailbox) in &mut self.mailboxes {
+            if mailbox.open && std::mem::take(&mut mailbox.left_behind) {
+                relays.push(*relay);
+            }
+        }
+        for relay in relays {
+            let message = Message::RetrieveMessages(RetrieveMessages { window: MAX_WINDOW });
+            self.call_relay(relay, Step::Retrieve, message, now);
+        }
     }
 
     pub(super) fn relay_views(&self, tx: &Tx) -> Result<Vec<RelayView>, NodeError> {

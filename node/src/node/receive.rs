@@ -102,6 +102,7 @@ impl Node {
 
     /// Looks again at blobs that waited, as long as that leads further.
     pub(super) fn retry_waiting_blobs(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
+        let mut any = false;
         for _ in 0..MAX_RETRY_PASSES {
             let mut progress = false;
             for (id, deferred) in Inbox::deferred(tx)? {
@@ -109,9 +110,13 @@ impl Node {
                 let verdict = self.judge(tx, &id, &deferred.bytes, from_stranger, false, now)?;
                 progress |= verdict != Verdict::Deferred;
             }
+            any |= progress;
             if !progress {
-                return Ok(());
+                break;
             }
+        }
+        if any {
+            self.read_left_behind(now);
         }
         Ok(())
     }
