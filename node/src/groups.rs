@@ -6,10 +6,9 @@
 //!
 //! Each epoch's state has rows of its own. A commit, ours or another's, is made on a copy of its parent's
 //! rows, so the parent still opens late messages, and still takes rival commits: which of them stands is
-//! decided by `branch` alone, by the same rules on every member.
-
-mod branch;
+//! decided by `convergence` alone, by the same rules on every member.
 mod change;
+mod convergence;
 pub mod credential;
 mod error;
 pub mod extension;
@@ -21,7 +20,6 @@ mod open;
 mod padding;
 pub mod policy;
 mod provider;
-mod record;
 pub mod seal;
 mod states;
 mod storage;
@@ -32,11 +30,11 @@ mod verdict;
 mod view;
 mod wrap;
 
+pub use convergence::record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
 pub use credential::LeafSigner;
 pub use error::{GroupError, KeyPackageError, OpenError, WelcomeError};
 pub use key_package::CheckedKeyPackage;
 pub use padding::MAX_CONTENT;
-pub use record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
 pub use types::{
     Change, Changed, GroupEvent, GroupKind, Joined, LeafInfo, LostWork, Member, Opened,
     ReceiptBody, ReceiptKind, Recipient, Role, Sealed, StateId, Summary,
@@ -51,9 +49,9 @@ use sremp_common::key::SealSecret;
 use sremp_common::time::Now;
 
 use crate::store::{Table, Tx};
+use convergence::record::Record;
 use index::TagIndex;
 use provider::Engine;
-use record::Record;
 use states::Loaded;
 
 /// How far clocks may differ before a fresh certificate or key package is refused.

@@ -13,12 +13,12 @@ use sremp_common::hash::sha256;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Now, Timestamp};
 
-use super::branch::Commit;
+use super::convergence::branch::Commit;
+use super::convergence::record::{Record, State};
 use super::extension::{SUITE, capabilities, group_extensions, leaf_extensions};
 use super::key_package::open_lifetime;
 use super::message::KIND_MLS;
 use super::policy::{self, Policy, PolicyError, Removal, Step};
-use super::record::{Record, State};
 use super::states::{child_id, mls_id, root_id};
 use super::storage::Storage;
 use super::view::View;

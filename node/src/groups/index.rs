@@ -14,7 +14,7 @@ pub(super) struct Entry {
 }
 
 /// The states in the order in which they are tried. Bounded by the groups, of which each has at most
-/// [`super::record::MAX_STATES`] states.
+/// [`super::convergence::record::MAX_STATES`] states.
 ///
 /// A miss costs one short hash for each state. Moving what matched to the front keeps the states that
 /// are in use near the front, and the past ones at the end.

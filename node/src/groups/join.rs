@@ -11,10 +11,10 @@ use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::Now;
 
 use super::change::{root_state, sender_ratchet};
+use super::convergence::record::Record;
 use super::credential::{self, credential_bytes};
 use super::extension::{SUITE, policy_bytes, verify_leaf};
 use super::policy::{MAX_MEMBERS, Policy};
-use super::record::Record;
 use super::states::root_id;
 use super::{GroupError, GroupKind, Groups, Joined, StateId, WelcomeError};
 use crate::store::{StoreError, Tx};

@@ -14,14 +14,14 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::Now;
 
-use super::branch::Commit;
 use super::change::{queue_kept, root_state};
+use super::convergence::branch::Commit;
+use super::convergence::record::Settled;
 use super::credential::CredentialError;
 use super::extension::{policy_bytes, verify_leaf};
 use super::index::Entry;
 use super::message::{KIND_MLS, KIND_RECEIPT, fail};
 use super::policy::{self, MAX_MEMBERS, Policy, PolicyError, Removal, Step};
-use super::record::Settled;
 use super::states::{child_id, mls_id};
 use super::verdict;
 use super::view::View;

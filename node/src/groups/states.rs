@@ -10,8 +10,8 @@ use sremp_common::id::GroupId;
 use sremp_common::label::{HashLabel, MLS_EXPORTER};
 use sremp_common::time::Timestamp;
 
+use super::convergence::record::{MAX_STATES, Record, State};
 use super::index::{Entry, TagIndex};
-use super::record::{MAX_STATES, Record, State};
 use super::storage::Storage;
 use super::view::View;
 use super::wrap::WrapKeys;
@@ -214,7 +214,7 @@ impl Groups {
         group: &GroupId,
         state: State,
         now: Timestamp,
-    ) -> Result<super::record::Settled, GroupError> {
+    ) -> Result<super::convergence::record::Settled, GroupError> {
         let mut record = self.record(tx, group)?.clone();
         let settled = record.add(state, now);
         let gone = record.expire(now);

@@ -9,7 +9,7 @@ use sremp_common::id::IdentityKey;
 use sremp_common::time::Timestamp;
 
 use super::branch::{self, Branch, Commit};
-use super::{LostWork, StateId};
+use crate::groups::{LostWork, StateId};
 
 /// Epochs behind the tip whose states are kept: for late messages, and for rival commits.
 pub const MAX_PAST_EPOCHS: u64 = 8;
@@ -19,48 +19,48 @@ pub const MAX_PAST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// States of one group: the retained epochs with many rivals each. More are refused, so that a
 /// hostile member cannot fill the disk with commits.
-pub(super) const MAX_STATES: usize = 256;
+pub(in crate::groups) const MAX_STATES: usize = 256;
 
 /// One group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(in crate::groups) struct Record {
     /// Where the choice of the branch starts: the oldest retained ancestor of the tip.
     root: StateId,
     /// The state that we act in.
     tip: StateId,
     /// Epoch at which we came in: Welcomes into earlier ones are late or replayed.
-    pub(super) joined_epoch: u64,
+    pub(in crate::groups) joined_epoch: u64,
     /// We want to leave.
-    pub(super) leaving: bool,
+    pub(in crate::groups) leaving: bool,
     states: Vec<State>,
 }
 
 /// One retained state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct State {
-    pub(super) id: StateId,
-    pub(super) parent: Option<StateId>,
-    pub(super) epoch: u64,
+pub(in crate::groups) struct State {
+    pub(in crate::groups) id: StateId,
+    pub(in crate::groups) parent: Option<StateId>,
+    pub(in crate::groups) epoch: u64,
     /// The commit that made the state; none for the state that we created or were welcomed into.
-    pub(super) commit: Option<Commit>,
+    pub(in crate::groups) commit: Option<Commit>,
     /// False when the commit removed us.
-    pub(super) active: bool,
-    pub(super) entered_at: Timestamp,
+    pub(in crate::groups) active: bool,
+    pub(in crate::groups) entered_at: Timestamp,
     /// Since when it is not the tip.
-    pub(super) left_at: Option<Timestamp>,
+    pub(in crate::groups) left_at: Option<Timestamp>,
     /// When our own leaf in this state was renewed; 0 for never.
-    pub(super) own_update_at: Timestamp,
+    pub(in crate::groups) own_update_at: Timestamp,
     /// What the commit did, if it is ours.
-    pub(super) work: Vec<LostWork>,
+    pub(in crate::groups) work: Vec<LostWork>,
     /// Who proposed to leave in this state.
-    pub(super) leaves: Vec<IdentityKey>,
+    pub(in crate::groups) leaves: Vec<IdentityKey>,
     /// We ourselves proposed to leave in this state.
-    pub(super) leave_sent: bool,
+    pub(in crate::groups) leave_sent: bool,
 }
 
 /// What adding a state did to the tip.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(in crate::groups) enum Settled {
     /// Another state of the tree stands: the new one is kept as a rival.
     Unchanged,
     /// The tip moved forward on its branch.
@@ -71,7 +71,7 @@ pub(super) enum Settled {
 
 impl Record {
     /// A group with one state.
-    pub(super) fn new(state: State) -> Self {
+    pub(in crate::groups) fn new(state: State) -> Self {
         Self {
             root: state.id,
             tip: state.id,
@@ -82,7 +82,7 @@ impl Record {
     }
 
     /// A Welcome replaced our branch: its state is the tip, and the choice starts there.
-    pub(super) fn replace(&mut self, state: State, now: Timestamp) {
+    pub(in crate::groups) fn replace(&mut self, state: State, now: Timestamp) {
         let old = self.tip;
         if let Some(old) = self.state_mut(old) {
             old.left_at.get_or_insert(now);
@@ -94,29 +94,29 @@ impl Record {
         self.states.push(state);
     }
 
-    pub(super) const fn tip(&self) -> StateId {
+    pub(in crate::groups) const fn tip(&self) -> StateId {
         self.tip
     }
 
-    pub(super) fn states(&self) -> &[State] {
+    pub(in crate::groups) fn states(&self) -> &[State] {
         &self.states
     }
 
-    pub(super) fn state(&self, id: StateId) -> Option<&State> {
+    pub(in crate::groups) fn state(&self, id: StateId) -> Option<&State> {
         self.states.iter().find(|state| state.id == id)
     }
 
-    pub(super) fn state_mut(&mut self, id: StateId) -> Option<&mut State> {
+    pub(in crate::groups) fn state_mut(&mut self, id: StateId) -> Option<&mut State> {
         self.states.iter_mut().find(|state| state.id == id)
     }
 
     /// Whether there is room for one more state.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::groups) fn is_full(&self) -> bool {
         self.states.len() >= MAX_STATES
     }
 
     /// Adds the state of a commit, and decides anew which state is the tip.
-    pub(super) fn add(&mut self, mut state: State, now: Timestamp) -> Settled {
+    pub(in crate::groups) fn add(&mut self, mut state: State, now: Timestamp) -> Settled {
         let old = self.tip;
         state.left_at = Some(now);
         self.states.push(state);
@@ -146,12 +146,12 @@ impl Record {
     }
 
     /// Whether `state` is the tip or one of its ancestors; states that are not kept count as such.
-    pub(super) fn is_on_branch(&self, state: StateId) -> bool {
+    pub(in crate::groups) fn is_on_branch(&self, state: StateId) -> bool {
         self.state(state).is_none() || branch::is_ancestor(&self.branches(), state, self.tip)
     }
 
     /// Takes out the states that are not kept any longer.
-    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<StateId> {
+    pub(in crate::groups) fn expire(&mut self, now: Timestamp) -> Vec<StateId> {
         let tip = self.tip;
         let tip_epoch = self.state(tip).map_or(0, |state| state.epoch);
         let is_gone = |state: &State| {

@@ -20,32 +20,32 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 use sremp_common::id::IdentityKey;
 
-use super::StateId;
+use crate::groups::StateId;
 
 /// What the rules need to know of the commit that made a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Commit {
-    pub(super) committer: IdentityKey,
+pub(in crate::groups) struct Commit {
+    pub(in crate::groups) committer: IdentityKey,
     /// The committer was an admin in the parent state.
-    pub(super) by_admin: bool,
+    pub(in crate::groups) by_admin: bool,
     /// Whom it removes.
-    pub(super) removes: Vec<IdentityKey>,
+    pub(in crate::groups) removes: Vec<IdentityKey>,
     /// SHA-256 of the commit.
-    pub(super) digest: ByteArray<32>,
+    pub(in crate::groups) digest: ByteArray<32>,
 }
 
 /// One state, as the rules see it.
 #[derive(Clone, Debug)]
-pub(super) struct Branch<'a> {
-    pub(super) id: StateId,
-    pub(super) parent: Option<StateId>,
-    pub(super) epoch: u64,
-    pub(super) commit: Option<&'a Commit>,
+pub(in crate::groups) struct Branch<'a> {
+    pub(in crate::groups) id: StateId,
+    pub(in crate::groups) parent: Option<StateId>,
+    pub(in crate::groups) epoch: u64,
+    pub(in crate::groups) commit: Option<&'a Commit>,
 }
 
 /// The state at the end of the branch that stands, from `root` on. The root itself when it has no
 /// children, or is unknown.
-pub(super) fn tip(states: &[Branch<'_>], root: StateId) -> StateId {
+pub(in crate::groups) fn tip(states: &[Branch<'_>], root: StateId) -> StateId {
     let mut children: BTreeMap<StateId, Vec<&Branch<'_>>> = BTreeMap::new();
     for state in states {
         if let Some(parent) = state.parent {
@@ -86,12 +86,16 @@ fn winner(rivals: &[&Branch<'_>], tips: &BTreeMap<StateId, (StateId, u64)>) -> O
 }
 
 /// Whether `ancestor` is `state` or one of its ancestors.
-pub(super) fn is_ancestor(states: &[Branch<'_>], ancestor: StateId, state: StateId) -> bool {
+pub(in crate::groups) fn is_ancestor(
+    states: &[Branch<'_>],
+    ancestor: StateId,
+    state: StateId,
+) -> bool {
     path(states, state).contains(&ancestor)
 }
 
 /// The state and its ancestors, youngest first.
-pub(super) fn path(states: &[Branch<'_>], from: StateId) -> Vec<StateId> {
+pub(in crate::groups) fn path(states: &[Branch<'_>], from: StateId) -> Vec<StateId> {
     let mut path = Vec::new();
     let mut next = Some(from);
     while let Some(id) = next
