@@ -3,6 +3,7 @@
 //! * [`outbox`]: durable rows: one for each blob and recipient, until a mailbox of the recipient
 //!   has it durably.
 //! * [`lane`]: in memory: one for each recipient with rows; decides what is tried next, and when.
+//! * [`shipment`]: what lanes let go in one turn, put together: one store for each relay and blob.
 //! * [`inbox`]: durable verdicts: every blob that came in has exactly one, or waits for one.
 //! * [`backoff`]: when to try again.
 
@@ -10,8 +11,10 @@ pub mod backoff;
 pub mod inbox;
 pub mod lane;
 pub mod outbox;
+pub mod shipment;
 
 pub use backoff::Backoff;
 pub use inbox::{Inbox, Verdict};
 pub use lane::{Lane, Means, Path, Step};
 pub use outbox::{Outbox, Parcel, Purpose};
+pub use shipment::{Company, Shipment, Shipments};

@@ -43,7 +43,7 @@ use sremp_common::wire::Endpoint;
 
 use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
 use crate::conversations::ConversationId;
-use crate::delivery::Lane;
+use crate::delivery::{Lane, Shipments};
 use crate::groups::{GroupError, Groups, StateId};
 use crate::identity::{Own, OwnError};
 use crate::store::{StoreError, Tx};
@@ -136,8 +136,8 @@ impl From<OwnError> for NodeError {
 /// What a call was made for: where its answer belongs.
 #[derive(Debug)]
 enum Call {
-    /// A parcel on its way.
-    Store { recipient: IdentityKey, blob: u64 },
+    /// A blob on its way to recipients over one path.
+    Store { recipients: Vec<IdentityKey>, blob: u64 },
     /// Somebody's key package.
     KeyPackage { who: IdentityKey },
     /// The steps of opening a mailbox at a relay of ours.
@@ -198,6 +198,8 @@ pub struct Node {
     repair_at: Option<Instant>,
     /// Recipients whose lanes have to be looked at.
     awake: BTreeSet<IdentityKey>,
+    /// What the lanes that were looked at send to relays.
+    shipments: Shipments,
     housekeeping_at: Instant,
     verdict_cursor: Vec<u8>,
 
@@ -252,6 +254,7 @@ impl Node {
             confirmed: BTreeSet::new(),
             repair_at: None,
             awake: BTreeSet::new(),
+            shipments: Shipments::default(),
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),
             untold: Vec::new(),
@@ -306,8 +309,15 @@ impl Node {
             self.attempt(tx, |node, tx| node.tell_relays_of_tokens(tx, now))?;
         }
         self.drain_transport(tx, now)?;
-        while let Some(recipient) = self.awake.pop_first() {
-            self.attempt(tx, |node, tx| node.move_lane(tx, &recipient, now))?;
+        loop {
+            while let Some(recipient) = self.awake.pop_first() {
+                self.attempt(tx, |node, tx| node.move_lane(tx, &recipient, now))?;
+                self.drain_transport(tx, now)?;
+            }
+            if self.shipments.wake_at().is_none_or(|at| at > now.instant) {
+                break;
+            }
+            self.attempt(tx, |node, tx| node.send_shipments(tx, now))?;
             self.drain_transport(tx, now)?;
         }
         while let Some(effect) = self.transport.poll_effect() {
@@ -342,6 +352,7 @@ impl Node {
             .chain(self.transport.poll_timeout())
             .chain(self.keeper_wakes())
             .chain(self.repair_at)
+            .chain(self.shipments.wake_at())
             .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])
             .min()
@@ -462,8 +473,8 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         match call {
-            Call::Store { recipient, blob } => {
-                self.parcel_answered(tx, recipient, blob, result, now)
+            Call::Store { recipients, blob } => {
+                self.store_answered(tx, blob, recipients, result, now)
             }
             Call::KeyPackage { who } => self.key_package_answered(tx, who, result, now),
             Call::Mailbox { relay, step } => self.mailbox_answered(tx, relay, step, result, now),

@@ -12,6 +12,7 @@
 mod backlog;
 mod decoders;
 mod documents;
+mod group_wire;
 mod layers;
 mod relay_client;
 mod relay_process;

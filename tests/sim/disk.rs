@@ -39,6 +39,18 @@ impl Disk {
         }
     }
 
+    /// A disk with this content.
+    #[must_use]
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(Image { bytes, undo: Vec::new() })))
+    }
+
+    /// Everything that is written on it.
+    #[must_use]
+    pub fn image(&self) -> Vec<u8> {
+        self.0.lock().unwrap().bytes.clone()
+    }
+
     /// Bytes on the disk.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -241,6 +241,12 @@ impl RelayHost {
         Self { disk: Disk::default(), local, endpoint, entropy, running: None }
     }
 
+    /// Everything that is written on its disk.
+    #[must_use]
+    pub fn image(&self) -> Vec<u8> {
+        self.disk.image()
+    }
+
     /// How nodes find it.
     #[must_use]
     pub fn record(&self) -> RelayRecord {

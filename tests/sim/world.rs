@@ -37,6 +37,8 @@ pub struct World {
     sequence: u64,
     next_accepted: u64,
     nodes: usize,
+    /// Bytes that one machine wrote to another.
+    carried: BTreeMap<(HostId, HostId), u64>,
     /// What happened, in virtual time, for whoever reads a failed run.
     pub trace: Vec<String>,
 }
@@ -55,6 +57,7 @@ impl World {
             sequence: 0,
             next_accepted: 2,
             nodes,
+            carried: BTreeMap::new(),
             trace: Vec::new(),
         };
         for host in 0..nodes + relays {
@@ -100,6 +103,21 @@ impl World {
             Machine::Relay(relay) => encode_relay_link(&relay.record()),
             Machine::Node(_) => panic!("machine {host} is a node"),
         }
+    }
+
+    /// Everything that is written on a relay's disk.
+    #[must_use]
+    pub fn relay_image(&self, host: HostId) -> Vec<u8> {
+        match &self.machines[host] {
+            Machine::Relay(relay) => relay.image(),
+            Machine::Node(_) => panic!("machine {host} is a node"),
+        }
+    }
+
+    /// Bytes that one machine has written to another so far, encrypted and framed.
+    #[must_use]
+    pub fn bytes_carried(&self, from: HostId, to: HostId) -> u64 {
+        self.carried.get(&(from, to)).copied().unwrap_or_default()
     }
 
     /// Gives every node every relay, and every other node's link under the alias `node1`, `node2`, ...
@@ -274,6 +292,7 @@ impl World {
                     let from = End { host, conn };
                     let length = bytes.len();
                     if let Some((to, at)) = self.net.carry(from, self.now, &mut self.entropy) {
+                        *self.carried.entry((host, to.host)).or_default() += length as u64;
                         self.at(at, to.host, Happening::Bytes(to.conn, bytes));
                     }
                     self.at(self.now, host, Happening::Written(conn, length));

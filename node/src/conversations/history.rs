@@ -58,11 +58,14 @@ impl MessageRow {
         key
     }
 
-    /// Moves one recipient forward; answers whether the whole message moved. A state never moves
+    /// Moves recipients forward; answers whether the whole message moved. A state never moves
     /// backwards, and what has failed may still arrive.
-    pub fn advance(&mut self, recipient: &IdentityKey, to: MessageState) -> bool {
+    pub fn advance(&mut self, recipients: &[IdentityKey], to: MessageState) -> bool {
+        let mut wanted = recipients.to_vec();
+        wanted.sort_unstable();
         for (key, state) in &mut self.recipients {
-            if key == recipient && (*state < to || *state == MessageState::Failed) {
+            let moves = *state < to || *state == MessageState::Failed;
+            if moves && wanted.binary_search(key).is_ok() {
                 *state = to;
             }
         }

@@ -77,6 +77,9 @@ pub struct Lane {
     wake_at: Option<Instant>,
     /// A relay took the last parcel: what contacts are shown as their path.
     pub relayed: bool,
+    /// A store that was shared with others was refused as a whole: the next ones go alone, until a
+    /// mailbox has taken one.
+    pub alone: bool,
 }
 
 impl Lane {
@@ -122,6 +125,12 @@ impl Lane {
         self.again.iter().take(room).copied().collect()
     }
 
+    /// Whether a parcel came back from another path.
+    #[must_use]
+    pub fn has_failed(&self, blob: u64) -> bool {
+        self.again.contains(&blob)
+    }
+
     /// New parcels have at least this number.
     #[must_use]
     pub const fn next_new(&self) -> u64 {
@@ -138,6 +147,7 @@ impl Lane {
     /// A parcel turned out to be gone.
     pub fn gone(&mut self, blob: u64) {
         self.again.remove(&blob);
+        self.under_way.remove(&blob);
         self.next = self.next.max(blob.saturating_add(1));
     }
 
@@ -159,6 +169,7 @@ impl Lane {
         self.backoff.reset();
         self.failed_relays = 0;
         self.wait_until = None;
+        self.alone = false;
     }
 
     /// A parcel came back. Moves on to the next path; when all have failed, waits, at least

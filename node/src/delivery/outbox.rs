@@ -1,6 +1,11 @@
-//! The outbox: one row for each blob and recipient, from the transaction that made the blob until
-//! the one that records that a mailbox of the recipient holds it.
+//! The outbox: what waits for whom, from the transaction that made a blob until the one that records
+//! that a mailbox of each recipient holds it.
 //!
+//! ```text
+//! Outbox          recipient || blob   ->  nothing: this recipient still waits
+//! OutboxProgress  blob                ->  what the blob is for, and how many still wait
+//! OutboxBlobs     blob                ->  its bytes, written once
+//! ```
 //! A blob for many recipients is stored once. It is never made twice: a retry sends the same bytes.
 
 use std::time::Duration;
@@ -9,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
 use sremp_common::time::{Now, Timestamp};
 
-use crate::store::{StoreError, Table, Tx, decode_row};
+use crate::store::{StoreError, Table, Tx};
 
 /// After this long a blob that no mailbox took is given up, visibly.
 pub const PARCEL_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
@@ -29,27 +34,21 @@ pub enum Purpose {
     Receipt,
 }
 
-/// One blob on its way to one recipient.
+/// One blob, on its way to those who still wait for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Parcel {
-    /// To whom.
-    pub recipient: IdentityKey,
     /// Which blob; also the order in which they leave.
     pub blob: u64,
     /// See [`Purpose`].
     pub purpose: Purpose,
+    /// The group that it belongs to: blobs of two groups never share a session with a relay.
+    pub group: GroupId,
     /// When it was made.
     pub made: Timestamp,
-}
-
-#[derive(Serialize, Deserialize)]
-struct BlobRow {
     /// Recipients that still wait for it.
     waiting: u32,
     /// Some recipient has it.
     stored: bool,
-    #[serde(with = "serde_bytes")]
-    bytes: Vec<u8>,
 }
 
 /// The outbox tables.
@@ -57,12 +56,13 @@ struct BlobRow {
 pub struct Outbox;
 
 impl Outbox {
-    /// Puts a blob on its way to all recipients; answers its number.
+    /// Puts a blob of a group on its way to all recipients; answers its number.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn add(
         tx: &Tx,
+        group: GroupId,
         bytes: Vec<u8>,
         recipients: &[IdentityKey],
         purpose: &Purpose,
@@ -77,15 +77,12 @@ impl Outbox {
         if recipients.is_empty() {
             return Ok(blob);
         }
-        tx.write(
-            Table::OutboxBlobs,
-            &blob.to_be_bytes(),
-            &BlobRow { waiting, stored: false, bytes },
-        )?;
+        let purpose = purpose.clone();
+        let parcel = Parcel { blob, purpose, group, made: now.wall, waiting, stored: false };
+        parcel.write(tx)?;
+        tx.put(Table::OutboxBlobs, &blob.to_be_bytes(), bytes);
         for recipient in recipients {
-            let parcel =
-                Parcel { recipient: *recipient, blob, purpose: purpose.clone(), made: now.wall };
-            tx.write(Table::Outbox, &key(recipient, blob), &parcel)?;
+            tx.put(Table::Outbox, &key(recipient, blob), Vec::new());
         }
         Ok(blob)
     }
@@ -100,10 +97,13 @@ impl Outbox {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Parcel>, StoreError> {
-        tx.scan(Table::Outbox, &key(recipient, from), Some(&key(recipient, u64::MAX)), limit)?
-            .into_iter()
-            .map(|(_, value)| decode_row(Table::Outbox, &value))
-            .collect()
+        let until = key(recipient, u64::MAX);
+        let mut parcels = Vec::new();
+        for (key, _) in tx.scan(Table::Outbox, &key(recipient, from), Some(&until), limit)? {
+            let blob = key.last_chunk().copied().map_or(0, u64::from_be_bytes);
+            parcels.push(Self::parcel(tx, blob)?.ok_or(StoreError::Row(Table::Outbox))?);
+        }
+        Ok(parcels)
     }
 
     /// Everybody for whom something waits.
@@ -113,16 +113,16 @@ impl Outbox {
     pub fn recipients(tx: &Tx) -> Result<Vec<IdentityKey>, StoreError> {
         let mut all = Vec::new();
         let mut from = Vec::new();
-        while let Some((key, value)) = tx.scan(Table::Outbox, &from, None, 1)?.into_iter().next() {
-            let parcel: Parcel = decode_row(Table::Outbox, &value)?;
-            all.push(parcel.recipient);
-            from = key.get(..32).unwrap_or_default().to_vec();
-            from.extend_from_slice(&[u8::MAX; 9]);
+        while let Some((key, _)) = tx.scan(Table::Outbox, &from, None, 1)?.into_iter().next() {
+            let damaged = || StoreError::Row(Table::Outbox);
+            let recipient = *key.first_chunk().ok_or_else(damaged)?;
+            all.push(IdentityKey::from_bytes(recipient).map_err(|_| damaged())?);
+            from = [recipient.as_slice(), &[u8::MAX; 9]].concat();
         }
         Ok(all)
     }
 
-    /// Parcels that wait, for all together.
+    /// Parcels that wait, counted once for each recipient.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -135,7 +135,7 @@ impl Outbox {
     /// # Errors
     /// [`StoreError`].
     pub fn bytes(tx: &Tx, blob: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(tx.read::<BlobRow>(Table::OutboxBlobs, &blob.to_be_bytes())?.map(|row| row.bytes))
+        tx.get(Table::OutboxBlobs, &blob.to_be_bytes())
     }
 
     /// The commit that a parcel waits for: a Welcome is held back until somebody has its commit.
@@ -144,42 +144,66 @@ impl Outbox {
     /// [`StoreError`].
     pub fn waits_for(tx: &Tx, parcel: &Parcel) -> Result<Option<u64>, StoreError> {
         let Purpose::Welcome(_, Some(commit)) = parcel.purpose else { return Ok(None) };
-        let row = tx.read::<BlobRow>(Table::OutboxBlobs, &commit.to_be_bytes())?;
-        Ok(row.filter(|row| !row.stored).map(|_| commit))
+        Ok(Self::parcel(tx, commit)?.filter(|parcel| !parcel.stored).map(|_| commit))
     }
 
-    /// One parcel.
+    /// A blob that somebody waits for.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn find(tx: &Tx, recipient: &IdentityKey, blob: u64) -> Result<Option<Parcel>, StoreError> {
-        tx.read(Table::Outbox, &key(recipient, blob))
+    pub fn parcel(tx: &Tx, blob: u64) -> Result<Option<Parcel>, StoreError> {
+        tx.read(Table::OutboxProgress, &blob.to_be_bytes())
     }
 
-    /// A parcel is done: stored in a mailbox of its recipient, or given up.
+    /// Whether this recipient still waits for a blob.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn finish(tx: &Tx, parcel: &Parcel, stored: bool) -> Result<(), StoreError> {
-        let row_key = key(&parcel.recipient, parcel.blob);
-        if tx.get(Table::Outbox, &row_key)?.is_none() {
-            return Ok(());
+    pub fn waits(tx: &Tx, recipient: &IdentityKey, blob: u64) -> Result<bool, StoreError> {
+        Ok(tx.get(Table::Outbox, &key(recipient, blob))?.is_some())
+    }
+
+    /// A blob is done for some of its recipients: stored in a mailbox of theirs, or given up.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn finish(
+        tx: &Tx,
+        blob: u64,
+        recipients: &[IdentityKey],
+        stored: bool,
+    ) -> Result<(), StoreError> {
+        let mut done = 0_u32;
+        for recipient in recipients {
+            if Self::waits(tx, recipient, blob)? {
+                tx.delete(Table::Outbox, &key(recipient, blob));
+                done = done.saturating_add(1);
+            }
         }
-        tx.delete(Table::Outbox, &row_key);
         let mut numbers = Numbers::read(tx)?;
-        numbers.waiting = numbers.waiting.saturating_sub(1);
+        numbers.waiting = numbers.waiting.saturating_sub(done.into());
         numbers.write(tx)?;
-        let blob_key = parcel.blob.to_be_bytes();
-        let Some(mut row) = tx.read::<BlobRow>(Table::OutboxBlobs, &blob_key)? else {
-            return Ok(());
-        };
-        row.waiting = row.waiting.saturating_sub(1);
-        row.stored |= stored;
-        if row.waiting == 0 {
-            tx.delete(Table::OutboxBlobs, &blob_key);
-            return Ok(());
+        let Some(mut parcel) = Self::parcel(tx, blob)? else { return Ok(()) };
+        parcel.waiting = parcel.waiting.saturating_sub(done);
+        parcel.stored |= stored && done > 0;
+        if parcel.waiting > 0 {
+            return parcel.write(tx);
         }
-        tx.write(Table::OutboxBlobs, &blob_key, &row)
+        tx.delete(Table::OutboxProgress, &blob.to_be_bytes());
+        tx.delete(Table::OutboxBlobs, &blob.to_be_bytes());
+        Ok(())
+    }
+}
+
+impl Parcel {
+    /// Whether more than one recipient still waits for it.
+    #[must_use]
+    pub const fn has_others(&self) -> bool {
+        self.waiting > 1
+    }
+
+    fn write(&self, tx: &Tx) -> Result<(), StoreError> {
+        tx.write(Table::OutboxProgress, &self.blob.to_be_bytes(), self)
     }
 }
 
@@ -205,5 +229,48 @@ impl Numbers {
 
     fn write(self, tx: &Tx) -> Result<(), StoreError> {
         tx.write(Table::Meta, Self::ROW, &self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sremp_common::entropy::Entropy;
+    use sremp_common::key::IdentitySecret;
+    use sremp_common::time::Instant;
+
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_blob_is_kept_once_and_as_long_as_somebody_waits() {
+        let store = Store::in_memory().unwrap();
+        let tx = store.begin().unwrap();
+        let now = Now { instant: Instant::from_millis(0), wall: Timestamp::from_millis(1) };
+        let mut entropy = Entropy::from_number(1);
+        let mut people: Vec<_> =
+            (0..5).map(|_| IdentitySecret::generate(&mut entropy).public()).collect();
+        people.sort_unstable();
+        let group = GroupId::new([9; 16]);
+        let commit =
+            Outbox::add(&tx, group, vec![7; 100], &people, &Purpose::Commit(group), now).unwrap();
+        let welcome = Purpose::Welcome(group, Some(commit));
+        let welcome = Outbox::add(&tx, group, vec![8], &people[..1], &welcome, now).unwrap();
+        assert_eq!(Outbox::count(&tx).unwrap(), 6);
+        assert_eq!(Outbox::recipients(&tx).unwrap(), people);
+        assert_eq!(tx.scan(Table::OutboxBlobs, &[], None, 9).unwrap().len(), 2);
+
+        let held = Outbox::parcel(&tx, welcome).unwrap().unwrap();
+        assert_eq!(Outbox::waits_for(&tx, &held).unwrap(), Some(commit));
+        Outbox::finish(&tx, commit, &people[1..3], true).unwrap();
+        assert_eq!(Outbox::waits_for(&tx, &held).unwrap(), None);
+        // The same answer again changes nothing.
+        Outbox::finish(&tx, commit, &people[1..3], true).unwrap();
+        assert_eq!(Outbox::count(&tx).unwrap(), 4);
+        let of_first: Vec<_> =
+            Outbox::waiting(&tx, &people[0], 0, 9).unwrap().iter().map(|row| row.blob).collect();
+        assert_eq!(of_first, [commit, welcome]);
+        Outbox::finish(&tx, commit, &people, false).unwrap();
+        assert_eq!(Outbox::bytes(&tx, commit).unwrap(), None);
+        assert_eq!(Outbox::count(&tx).unwrap(), 1);
     }
 }

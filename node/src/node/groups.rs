@@ -164,7 +164,7 @@ impl Node {
         } else {
             let sealed = self.groups.propose_leave(tx, &group, now)?;
             let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-            self.post(tx, sealed.blob, &recipients, &Purpose::Commit(group), now)?;
+            self.post(tx, group, sealed.blob, &recipients, &Purpose::Commit(group), now)?;
             conversation.standing = Standing::Leaving;
         }
         conversation.save(tx)?;
@@ -190,7 +190,7 @@ impl Node {
             }
         };
         let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-        self.post(tx, sealed.blob, &recipients, &Purpose::Commit(*group), now)?;
+        self.post(tx, *group, sealed.blob, &recipients, &Purpose::Commit(*group), now)?;
         Ok(())
     }
 
@@ -204,7 +204,8 @@ impl Node {
     ) -> Result<(), NodeError> {
         let changed = self.groups.change(tx, group, change, now)?;
         let recipients: Vec<IdentityKey> = changed.recipients.iter().map(|(key, _)| *key).collect();
-        let blob = self.post(tx, changed.commit, &recipients, &Purpose::Commit(*group), now)?;
+        let blob =
+            self.post(tx, *group, changed.commit, &recipients, &Purpose::Commit(*group), now)?;
         self.retry_deferred = true;
         self.learn_members(tx, group)?;
         if let Some(welcome) = changed.welcome {
@@ -213,7 +214,7 @@ impl Node {
                 .ok_or_else(|| ApiError::refused("the group is too large for an invitation"))?;
             for (who, leaf) in &changed.joined {
                 let sealed = self.groups.seal(&leaf.seal_key, SEALED_WELCOME, &body)?;
-                self.post(tx, sealed, &[*who], &Purpose::Welcome(*group, after), now)?;
+                self.post(tx, *group, sealed, &[*who], &Purpose::Welcome(*group, after), now)?;
             }
         }
         let own = self.own.key();
@@ -367,7 +368,7 @@ impl Node {
             match self.groups.change(tx, group, change, now) {
                 Ok(changed) => {
                     let to: Vec<_> = changed.recipients.iter().map(|(key, _)| *key).collect();
-                    self.post(tx, changed.commit, &to, &Purpose::Commit(*group), now)?;
+                    self.post(tx, *group, changed.commit, &to, &Purpose::Commit(*group), now)?;
                 }
                 Err(GroupError::Store(error)) => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "lost work does not make sense any more"),

@@ -1,25 +1,28 @@
 //! Parcels on their way: which path each lane may use, and what its answers mean.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::identity::RelayRecord;
 use sremp_common::time::Now;
 use sremp_common::wire::{
-    Admission, Bin, ErrorCode, List, Message, Recipient, StoreMessage, StoreResult,
+    Admission, Bin, ErrorCode, List, Message, Recipient, StoreMessage, StoreResponse, StoreResult,
 };
 
 use super::{Call, Node, NodeError};
 use crate::api::{EventBody, MessageState, PathPolicy};
 use crate::conversations::History;
 use crate::delivery::outbox::PARCEL_LIFETIME;
-use crate::delivery::{Lane, Means, Outbox, Parcel, Path, Purpose, Step};
+use crate::delivery::{Company, Lane, Means, Outbox, Parcel, Path, Purpose, Shipment, Step};
 use crate::identity::{Contacts, Reach};
 use crate::store::Tx;
 use crate::transport::{CallError, Candidate, Target};
 
 /// Longest wait that a keeper of mailboxes can make us keep.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Why a parcel is given up after its lifetime.
+const TOO_OLD: &str = "no mailbox took it for 30 days";
 
 /// Parcels that are read at once when all to one recipient are given up.
 const GIVEN_UP_AT_ONCE: usize = 256;
@@ -33,16 +36,17 @@ impl Node {
         Ok(())
     }
 
-    /// Puts a blob on its way.
+    /// Puts a blob of a group on its way.
     pub(super) fn post(
         &mut self,
         tx: &Tx,
+        group: GroupId,
         blob: Vec<u8>,
         recipients: &[IdentityKey],
         purpose: &Purpose,
         now: Now,
     ) -> Result<u64, NodeError> {
-        let number = Outbox::add(tx, blob, recipients, purpose, now)?;
+        let number = Outbox::add(tx, group, blob, recipients, purpose, now)?;
         for recipient in recipients {
             self.lanes.entry(*recipient).or_default();
             self.awake.insert(*recipient);
@@ -78,7 +82,7 @@ impl Node {
         if now.wall.since(first.made) > PARCEL_LIFETIME && lane.is_quiet() {
             lane.gone(first.blob);
             self.awake.insert(*recipient);
-            return self.give_up(tx, first, "no mailbox took it for 30 days", now);
+            return self.give_up(tx, first, &[*recipient], TOO_OLD, now);
         }
         let reach = Reach::of(tx, recipient)?;
         let means = self.means(tx, recipient, &reach)?;
@@ -95,7 +99,7 @@ impl Node {
                         self.awake.insert(*recipient);
                         continue;
                     }
-                    self.send_parcel(tx, &parcel, path, &reach, lane, now)?;
+                    self.send_parcel(tx, &parcel, recipient, path, &reach, lane, now)?;
                 }
             }
             Step::NoPath => {
@@ -131,84 +135,141 @@ impl Node {
         Ok(of_contact.unwrap_or(self.config.path))
     }
 
+    /// Sends a parcel over a session of its recipient, or adds it to what goes to a relay of theirs.
+    #[expect(clippy::too_many_arguments, reason = "one parcel, one recipient, one path")]
     fn send_parcel(
         &mut self,
         tx: &Tx,
         parcel: &Parcel,
+        recipient: &IdentityKey,
         path: Path,
         reach: &Reach,
         lane: &mut Lane,
         now: Now,
     ) -> Result<(), NodeError> {
-        let Some(bytes) = Outbox::bytes(tx, parcel.blob)? else {
-            lane.gone(parcel.blob);
-            return Ok(Outbox::finish(tx, parcel, false)?);
-        };
-        let token = reach.token().map_or(Admission::Session, Admission::Token);
-        let (target, candidates, admission) = match path {
-            Path::Direct => (Target::Peer(parcel.recipient), Vec::new(), token),
+        let admission = reach.token().map_or(Admission::Session, Admission::Token);
+        let addressed = Recipient { identity_key: *recipient, admission };
+        match path {
+            Path::Direct => {
+                lane.sent(parcel.blob, path);
+                self.store(tx, Target::Peer(*recipient), &[], parcel.blob, vec![addressed], now)
+            }
             Path::Relay(place) => {
                 let Some(relay) = reach.relays.get(place) else { return Ok(()) };
-                let candidates = self.relay_candidates(relay);
-                let conversation = conversation_tag(&parcel.recipient);
-                (Target::Anonymous(relay.identity_key, conversation), candidates, token)
+                let company = if lane.alone {
+                    Company::Alone
+                } else if parcel.has_others() && lane.has_failed(parcel.blob) {
+                    Company::Soon
+                } else {
+                    Company::Now
+                };
+                lane.sent(parcel.blob, path);
+                let Parcel { blob, group, .. } = *parcel;
+                self.shipments.add(relay, blob, group, addressed, company, now.instant);
+                Ok(())
             }
-        };
-        let recipient = Recipient { identity_key: parcel.recipient, admission };
-        let message = Message::StoreMessage(StoreMessage {
-            blob: Bin::new(bytes).unwrap_or_default(),
-            recipients: List::truncated(vec![recipient]),
-        });
-        lane.sent(parcel.blob, path);
-        let call = Call::Store { recipient: parcel.recipient, blob: parcel.blob };
-        self.call(target, &candidates, message, call, now);
+        }
+    }
+
+    /// Sends what the lanes have let go: one message for each relay and blob.
+    pub(super) fn send_shipments(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        while let Some(shipment) = self.shipments.pop(now.instant) {
+            let candidates = self.relay_candidates(&shipment.record());
+            let target = Target::Anonymous(shipment.relay, shipment.session_tag());
+            let Shipment { blob, recipients, .. } = shipment;
+            self.store(tx, target, &candidates, blob, recipients, now)?;
+        }
         Ok(())
     }
 
-    pub(super) fn parcel_answered(
+    fn store(
         &mut self,
         tx: &Tx,
-        recipient: IdentityKey,
+        target: Target,
+        candidates: &[Candidate],
         blob: u64,
+        recipients: Vec<Recipient>,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let people: Vec<_> = recipients.iter().map(|recipient| recipient.identity_key).collect();
+        let Some(bytes) = Outbox::bytes(tx, blob)? else {
+            for recipient in &people {
+                self.lanes.entry(*recipient).or_default().gone(blob);
+            }
+            return Ok(Outbox::finish(tx, blob, &people, false)?);
+        };
+        let message = Message::StoreMessage(StoreMessage {
+            blob: Bin::new(bytes).unwrap_or_default(),
+            recipients: List::truncated(recipients),
+        });
+        self.call(target, candidates, message, Call::Store { recipients: people, blob }, now);
+        Ok(())
+    }
+
+    /// The answer to a store, for each of its recipients.
+    pub(super) fn store_answered(
+        &mut self,
+        tx: &Tx,
+        blob: u64,
+        recipients: Vec<IdentityKey>,
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
-        let outcome = outcome(result);
-        let Some(parcel) = Outbox::find(tx, &recipient, blob)? else {
-            return Ok(());
-        };
-        match outcome {
-            Outcome::Stored => {
-                self.lanes.entry(recipient).or_default().stored(blob);
-                Outbox::finish(tx, &parcel, true)?;
-                self.parcel_stored(tx, &parcel, now)?;
-            }
-            Outcome::TryAgain(at_least) => {
-                let expired = now.wall.since(parcel.made) > PARCEL_LIFETIME;
-                let reach = Reach::of(tx, &recipient)?;
-                let means = self.means(tx, &recipient, &reach)?;
-                let lane = self.lanes.entry(recipient).or_default();
-                lane.failed(blob, means, at_least, &mut self.entropy, now.instant);
-                if expired {
-                    lane.gone(blob);
-                    self.give_up(tx, &parcel, "no mailbox took it for 30 days", now)?;
+        let Some(parcel) = Outbox::parcel(tx, blob)? else { return Ok(()) };
+        let alone = recipients.len() > 1 && is_refused_as_a_whole(&result);
+        let outcomes = outcomes(result, recipients.len());
+        let mut stored = Vec::new();
+        let mut given_up: BTreeMap<&'static str, Vec<IdentityKey>> = BTreeMap::new();
+        for (recipient, outcome) in recipients.into_iter().zip(outcomes) {
+            self.awake.insert(recipient);
+            let waits = Outbox::waits(tx, &recipient, blob)?;
+            let outcome = if waits { outcome } else { Outcome::Stored };
+            match outcome {
+                Outcome::Stored => {
+                    self.lanes.entry(recipient).or_default().stored(blob);
+                    stored.push(recipient);
+                }
+                Outcome::TryAgain(at_least) => {
+                    let expired = now.wall.since(parcel.made) > PARCEL_LIFETIME;
+                    let reach = Reach::of(tx, &recipient)?;
+                    let means = self.means(tx, &recipient, &reach)?;
+                    let lane = self.lanes.entry(recipient).or_default();
+                    lane.failed(blob, means, at_least, &mut self.entropy, now.instant);
+                    lane.alone |= alone;
+                    if expired {
+                        lane.gone(blob);
+                        given_up.entry(TOO_OLD).or_default().push(recipient);
+                    }
+                }
+                Outcome::Hopeless(why) => {
+                    self.lanes.entry(recipient).or_default().stored(blob);
+                    given_up.entry(why).or_default().push(recipient);
                 }
             }
-            Outcome::Hopeless(why) => {
-                self.lanes.entry(recipient).or_default().stored(blob);
-                self.give_up(tx, &parcel, why, now)?;
-            }
         }
-        self.awake.insert(recipient);
+        Outbox::finish(tx, blob, &stored, true)?;
+        self.parcel_stored(tx, &parcel, &stored, now)?;
+        for (why, recipients) in given_up {
+            self.give_up(tx, &parcel, &recipients, why, now)?;
+        }
         Ok(())
     }
 
-    fn parcel_stored(&mut self, tx: &Tx, parcel: &Parcel, now: Now) -> Result<(), NodeError> {
+    fn parcel_stored(
+        &mut self,
+        tx: &Tx,
+        parcel: &Parcel,
+        recipients: &[IdentityKey],
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if recipients.is_empty() {
+            return Ok(());
+        }
         match &parcel.purpose {
             Purpose::Message(id) => {
                 let own = self.own.key();
                 if let Some(mut row) = History::find(tx, id, &own)? {
-                    let moved = row.advance(&parcel.recipient, MessageState::Sent);
+                    let moved = row.advance(recipients, MessageState::Sent);
                     History::update(tx, &row)?;
                     if moved {
                         self.tell_state(tx, &row, now)?;
@@ -244,21 +305,28 @@ impl Node {
                 break;
             }
             for parcel in parcels {
-                self.give_up(tx, &parcel, why, now)?;
+                self.give_up(tx, &parcel, &[*recipient], why, now)?;
             }
         }
         self.lanes.remove(recipient);
         Ok(())
     }
 
-    fn give_up(&mut self, tx: &Tx, parcel: &Parcel, why: &str, now: Now) -> Result<(), NodeError> {
-        Outbox::finish(tx, parcel, false)?;
+    fn give_up(
+        &mut self,
+        tx: &Tx,
+        parcel: &Parcel,
+        recipients: &[IdentityKey],
+        why: &str,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        Outbox::finish(tx, parcel.blob, recipients, false)?;
         self.release_held(parcel.blob);
         let Purpose::Message(id) = &parcel.purpose else { return Ok(()) };
         let own = self.own.key();
         let Some(mut row) = History::find(tx, id, &own)? else { return Ok(()) };
         for (key, state) in &mut row.recipients {
-            if *key == parcel.recipient && *state == MessageState::Queued {
+            if *state == MessageState::Queued && recipients.contains(key) {
                 *state = MessageState::Failed;
             }
         }
@@ -280,12 +348,6 @@ impl Node {
     }
 }
 
-/// One anonymous session for each recipient: its keeper cannot connect two of them.
-fn conversation_tag(recipient: &IdentityKey) -> u64 {
-    let (head, _) = recipient.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-    u64::from_le_bytes(*head)
-}
-
 /// The parcels that a lane sends next, failed ones first.
 fn next_parcels(
     tx: &Tx,
@@ -295,9 +357,9 @@ fn next_parcels(
 ) -> Result<Vec<Parcel>, NodeError> {
     let mut parcels = Vec::new();
     for blob in lane.failed_first(room) {
-        match Outbox::find(tx, recipient, blob)? {
-            Some(parcel) => parcels.push(parcel),
-            None => lane.gone(blob),
+        match Outbox::parcel(tx, blob)? {
+            Some(parcel) if Outbox::waits(tx, recipient, blob)? => parcels.push(parcel),
+            Some(_) | None => lane.gone(blob),
         }
     }
     if parcels.is_empty() {
@@ -306,22 +368,21 @@ fn next_parcels(
     Ok(parcels)
 }
 
+#[derive(Clone, Copy)]
 enum Outcome {
     Stored,
     TryAgain(Duration),
     Hopeless(&'static str),
 }
 
-fn outcome(result: Result<Message, CallError>) -> Outcome {
-    match result {
-        Ok(Message::StoreResponse(response)) => match response.results.first() {
-            Some(StoreResult { refused: None, .. }) => Outcome::Stored,
-            Some(StoreResult { refused: Some(ErrorCode::TooLarge), .. }) => {
-                Outcome::Hopeless("it is larger than the recipient's mailboxes take")
-            }
-            Some(result) => Outcome::TryAgain(refused_for(result.retry_after)),
-            None => Outcome::TryAgain(Duration::ZERO),
-        },
+/// What became of a store for each of `count` recipients.
+fn outcomes(result: Result<Message, CallError>, count: usize) -> Vec<Outcome> {
+    let whole = match result {
+        Ok(Message::StoreResponse(StoreResponse { results })) => {
+            let outcomes = results.iter().map(outcome);
+            let missing = std::iter::repeat(Outcome::TryAgain(Duration::ZERO));
+            return outcomes.chain(missing).take(count).collect();
+        }
         Err(CallError::Refused(error)) => Outcome::TryAgain(refused_for(error.retry_after)),
         // Answered at once, without anything having left: trying again at once would never end.
         Err(CallError::Busy | CallError::Unsendable | CallError::Rejected) => {
@@ -334,7 +395,23 @@ fn outcome(result: Result<Message, CallError>) -> Outcome {
             | CallError::Closed
             | CallError::Misbehaved(_),
         ) => Outcome::TryAgain(Duration::ZERO),
+    };
+    vec![whole; count]
+}
+
+fn outcome(result: &StoreResult) -> Outcome {
+    match result.refused {
+        None => Outcome::Stored,
+        Some(ErrorCode::TooLarge) => {
+            Outcome::Hopeless("it is larger than the recipient's mailboxes take")
+        }
+        Some(_) => Outcome::TryAgain(refused_for(result.retry_after)),
     }
+}
+
+/// Whether the message was answered, but not for each recipient: one of them may be the reason.
+const fn is_refused_as_a_whole(result: &Result<Message, CallError>) -> bool {
+    matches!(result, Err(CallError::Refused(_) | CallError::Misbehaved(_) | CallError::Unsendable))
 }
 
 /// A refusal is never answered by trying the same again at once.

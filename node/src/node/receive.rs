@@ -264,7 +264,7 @@ impl Node {
             let body = ReceiptBody { group, state, author, ids, kind, time: now.wall };
             match self.groups.receipt(tx, &body, now) {
                 Ok((blob, _)) => {
-                    self.post(tx, blob, &[author], &Purpose::Receipt, now)?;
+                    self.post(tx, group, blob, &[author], &Purpose::Receipt, now)?;
                 }
                 Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "a receipt cannot be made"),
@@ -301,7 +301,7 @@ impl Node {
             if let Some((_, state)) = &row.sealed_in {
                 self.heard_in(tx, &mut conversation, &group, state)?;
             }
-            let moved = row.advance(&from, to);
+            let moved = row.advance(&[from], to);
             History::update(tx, &row)?;
             if moved {
                 self.tell_state(tx, &row, now)?;

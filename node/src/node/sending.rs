@@ -201,7 +201,7 @@ impl Node {
         row.sealed_in = Some((*group, sealed.state));
         row.receipts = recipients.len() < MAX_RECEIPT_MEMBERS;
         History::update(tx, row)?;
-        self.post(tx, sealed.blob, &recipients, &Purpose::Message(row.message_id), now)?;
+        self.post(tx, *group, sealed.blob, &recipients, &Purpose::Message(row.message_id), now)?;
         Ok(())
     }
 
@@ -284,7 +284,7 @@ impl Node {
         let content = Content::new(id, &kind, 0, now.wall);
         let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
         let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-        self.post(tx, sealed.blob, &recipients, &Purpose::Receipt, now)?;
+        self.post(tx, *group, sealed.blob, &recipients, &Purpose::Receipt, now)?;
         Ok(())
     }
 }

@@ -35,8 +35,10 @@ tables! {
     Messages = "messages",
     /// Message id to place in the history.
     MessageIndex = "message-index",
-    /// What is to be delivered.
+    /// What is to be delivered, and to whom.
     Outbox = "outbox",
+    /// How far each blob of it has come.
+    OutboxProgress = "outbox-progress",
     /// The bytes of it.
     OutboxBlobs = "outbox-blobs",
     /// What became of inputs.
