@@ -75,6 +75,34 @@ pub struct ContactLink {
     pub token: Option<Token>,
 }
 
+/// A relay as people pass it on: who it is and where, and an invitation where it wants one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayLink {
+    /// The relay's own identity: a dialler expects exactly this one.
+    pub identity_key: IdentityKey,
+    /// Where it listens.
+    pub endpoints: List<Endpoint, MAX_ENDPOINTS>,
+    /// Opens a mailbox at a relay that takes new owners by invitation. Absent from the array, not
+    /// nil, when there is none: then the link is that of every version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<Token>,
+}
+
+impl RelayLink {
+    /// The relay itself, as it is shown to others: without the invitation.
+    #[must_use]
+    pub fn record(&self) -> RelayRecord {
+        RelayRecord { identity_key: self.identity_key, endpoints: self.endpoints.clone() }
+    }
+}
+
+impl From<RelayRecord> for RelayLink {
+    fn from(record: RelayRecord) -> Self {
+        let RelayRecord { identity_key, endpoints } = record;
+        Self { identity_key, endpoints, invite: None }
+    }
+}
+
 /// `sremp1...`
 #[must_use]
 pub fn encode_identity_key(key: &IdentityKey) -> String {
@@ -106,15 +134,15 @@ pub fn decode_contact_link(text: &str) -> Result<ContactLink, TextError> {
 
 /// `sremprelay1...`
 #[must_use]
-pub fn encode_relay_link(relay: &RelayRecord) -> String {
-    to_text(RELAY, &encode(relay))
+pub fn encode_relay_link(link: &RelayLink) -> String {
+    to_text(RELAY, &encode(link))
 }
 
-/// The relay of `sremprelay1...`
+/// The link of `sremprelay1...`
 ///
 /// # Errors
 /// [`TextError`].
-pub fn decode_relay_link(text: &str) -> Result<RelayRecord, TextError> {
+pub fn decode_relay_link(text: &str) -> Result<RelayLink, TextError> {
     decode(&from_text(RELAY, text)?).map_err(|_| TextError::Content)
 }
 

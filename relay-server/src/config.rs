@@ -6,16 +6,19 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
 pub use sremp_common::io::settings::ConfigError;
 use sremp_common::io::settings::{self, LogSection, is_listen_address, value};
 use sremp_common::io::sources::{self, Sourced};
 use sremp_common::limit::{MAX_BLOB, MAX_BLOB_STRANGER, MAX_ENDPOINTS, MAX_WINDOW, PORT_RELAY};
+use sremp_common::text::decode_identity_key;
 use sremp_common::wire::{Endpoint, List, RelayLimits};
 
-use crate::engine::{EngineConfig, Registration};
+use crate::engine::{EngineConfig, RateLimits, Registration};
 
 /// Start of every variable: `SREMP_RELAY__SECTION__KEY`.
 pub const ENV_PREFIX: &str = "SREMP_RELAY__";
@@ -26,8 +29,12 @@ pub const ENV_PREFIX: &str = "SREMP_RELAY__";
 pub struct Config {
     /// Where to listen, where to keep data, how many connections.
     pub server: ServerSection,
+    /// Who may have a mailbox.
+    pub access: AccessSection,
     /// Quotas of mailboxes, and who may put what into them.
     pub mailboxes: MailboxesSection,
+    /// How often something may be asked.
+    pub rates: RatesSection,
     /// The database.
     pub store: StoreSection,
     /// What goes to standard error.
@@ -50,6 +57,81 @@ pub struct ServerSection {
     pub max_connections_per_network: u32,
 }
 
+/// `[access]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessSection {
+    /// Who may open a mailbox.
+    pub mode: AccessMode,
+    /// The ids that may have one in mode `list`.
+    pub allowed: Vec<String>,
+    /// Ids for whom nothing is done, whatever the mode.
+    pub banned: Vec<String>,
+}
+
+/// Who may open a mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessMode {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Who has an invitation; whoever has a mailbox already keeps it.
+    Invite,
+    /// The ids of a list, and nobody else.
+    List,
+    /// Nobody new; whoever has a mailbox already keeps it.
+    Closed,
+}
+
+impl AccessSection {
+    fn registration(&self) -> Registration {
+        match self.mode {
+            AccessMode::Open => Registration::Everyone,
+            AccessMode::Invite => Registration::Invited,
+            AccessMode::List => Registration::Only(keys(&self.allowed).unwrap_or_default()),
+            AccessMode::Closed => Registration::Nobody,
+        }
+    }
+
+    /// The ids for whom nothing is done.
+    #[must_use]
+    pub fn banned_keys(&self) -> BTreeSet<IdentityKey> {
+        // Checked when the configuration was loaded.
+        keys(&self.banned).unwrap_or_default()
+    }
+}
+
+/// The keys of ids; nothing when one of them is no id.
+fn keys(ids: &[String]) -> Option<BTreeSet<IdentityKey>> {
+    ids.iter().map(|id| decode_identity_key(id).ok()).collect()
+}
+
+/// `[rates]`. 0 for as often as anybody likes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RatesSection {
+    /// Mailboxes that one network may open in an hour.
+    pub new_mailboxes_per_hour: u32,
+    /// Messages that one network may store in a minute.
+    pub stores_per_minute: u32,
+    /// Key packages that one network may ask for in a minute.
+    pub key_packages_per_minute: u32,
+    /// Changes that one owner may make to its mailbox in a minute.
+    pub changes_per_minute: u32,
+}
+
+impl Default for RatesSection {
+    fn default() -> Self {
+        Self {
+            new_mailboxes_per_hour: 60,
+            stores_per_minute: 60_000,
+            key_packages_per_minute: 600,
+            changes_per_minute: 60,
+        }
+    }
+}
+
 /// `[mailboxes]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,9 +150,13 @@ pub struct MailboxesSection {
     pub retention: u32,
     /// Percentage of a mailbox that strangers may fill.
     pub stranger_share: u8,
+    /// Percentage of a mailbox that one token may fill in a day, once the mailbox is half full.
+    pub sender_share: u8,
     /// Leading zero bits of a stranger's proof of work; 0 takes nothing from strangers without
     /// a link.
     pub pow_difficulty: u8,
+    /// Proofs in a minute beyond which they become dearer; 0 for a fixed price.
+    pub pow_per_minute: u32,
     /// Bytes that may be under way to one reader.
     pub push_window: u32,
 }
@@ -107,8 +193,10 @@ impl Default for MailboxesSection {
             max_blob: limits.max_blob,
             retention: limits.retention,
             stranger_share: 10,
+            sender_share: 25,
             // About a second of one core.
             pow_difficulty: 20,
+            pow_per_minute: 60,
             push_window: max_window,
         }
     }
@@ -150,6 +238,16 @@ impl Config {
         value(retention, "mailboxes.retention", "from 3600 to 31536000 seconds")?;
         let share = boxes.stranger_share <= 100;
         value(share, "mailboxes.stranger_share", "from 0 to 100 per cent")?;
+        let share = (1..=100).contains(&boxes.sender_share);
+        value(share, "mailboxes.sender_share", "from 1 to 100 per cent")?;
+        for (ids, key) in
+            [(&self.access.allowed, "access.allowed"), (&self.access.banned, "access.banned")]
+        {
+            value(keys(ids).is_some(), key, "a list of ids, each beginning with sremp1")?;
+        }
+        let is_list = self.access.mode == AccessMode::List;
+        let wanted = "at least one id when access.mode is \"list\"";
+        value(!is_list || !self.access.allowed.is_empty(), "access.allowed", wanted)?;
         let difficulty = boxes.pow_difficulty <= 40;
         value(difficulty, "mailboxes.pow_difficulty", "from 0 to 40 bits")?;
         let window = (65_536..=MAX_WINDOW).contains(&boxes.push_window);
@@ -173,7 +271,7 @@ impl Config {
 
     /// What the engine is told.
     #[must_use]
-    pub const fn engine(&self) -> EngineConfig {
+    pub fn engine(&self) -> EngineConfig {
         let boxes = &self.mailboxes;
         EngineConfig {
             limits: RelayLimits {
@@ -183,11 +281,19 @@ impl Config {
                 retention: boxes.retention,
             },
             pow_difficulty: boxes.pow_difficulty,
-            registration: Registration::Everyone,
+            pow_per_minute: boxes.pow_per_minute,
+            registration: self.access.registration(),
             max_mailboxes: boxes.max_mailboxes,
             max_total_bytes: boxes.max_total_bytes,
             max_window: boxes.push_window,
             stranger_share: boxes.stranger_share,
+            sender_share: boxes.sender_share,
+            rates: RateLimits {
+                new_mailboxes_per_hour: self.rates.new_mailboxes_per_hour,
+                stores_per_minute: self.rates.stores_per_minute,
+                key_packages_per_minute: self.rates.key_packages_per_minute,
+                changes_per_minute: self.rates.changes_per_minute,
+            },
         }
     }
 }

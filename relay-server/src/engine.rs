@@ -33,26 +33,33 @@
 
 mod config;
 mod delivery;
+mod demand;
 mod directory;
+mod owners;
+mod rates;
 mod storing;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sremp_common::id::{IdentityKey, Incarnation};
+use sremp_common::neighbourhood::neighbourhood;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{
-    Ack, Done, Endpoint, ErrorBody, ErrorCode, Message, PublishKeyPackages, RelayCapabilities,
-    RelayInfo, RelayLimits, RelayRegistered, RequestId, RetrieveMessages, SetAdmission,
+    Ack, Endpoint, ErrorBody, ErrorCode, Message, PublishKeyPackages, RequestId, RetrieveMessages,
+    SetAdmission,
 };
 
 use self::delivery::Reader;
+use self::demand::Demand;
+use self::rates::{Counted, Counts};
 use crate::store::{Gone, Mailbox, Mailboxes, StoreError};
 
-pub use self::config::{EngineConfig, Registration};
+pub use self::config::{EngineConfig, RateLimits, Registration, Room};
 
 /// When to look for messages whose time has come.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
@@ -60,11 +67,6 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
 /// Rows of one pass: a pass stays below a tenth of a second.
 const EXPIRE_ROWS: usize = 1000;
-/// Changes that one session may make to its mailbox (wishes, tokens, key packages) in
-/// [`CHANGES_PER`]: each may rewrite thousands of rows.
-const MAX_CHANGES: u32 = 60;
-/// See [`MAX_CHANGES`].
-const CHANGES_PER: Duration = Duration::from_secs(60);
 /// Told to whoever asks for what needs an owner.
 const ONLY_IDENTIFIED: &str = "only in an identified session";
 /// Seconds after which somebody may ask again who found no room.
@@ -141,9 +143,6 @@ pub enum Durability {
 struct Session {
     caller: Option<IdentityKey>,
     observed: Option<Endpoint>,
-    /// Changes that its owner made to its mailbox, since when.
-    changes: u32,
-    changes_since: Instant,
 }
 
 /// Keeps mailboxes. See the module.
@@ -160,13 +159,17 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     durability: Durability,
     next_expiry: Instant,
+    room: Room,
+    banned: BTreeSet<IdentityKey>,
+    counts: Counts,
+    demand: Demand,
 }
 
 impl Engine {
     /// An engine without sessions. `own` is the keeper's identity, which proofs of work are bound
     /// to; `incarnation` is that of the store.
     #[must_use]
-    pub const fn new(config: EngineConfig, own: IdentityKey, incarnation: Incarnation) -> Self {
+    pub fn new(config: EngineConfig, own: IdentityKey, incarnation: Incarnation) -> Self {
         Self {
             config,
             own,
@@ -177,6 +180,10 @@ impl Engine {
             outputs: VecDeque::new(),
             durability: Durability::Nothing,
             next_expiry: Instant::from_millis(0),
+            room: Room::Plenty,
+            banned: BTreeSet::new(),
+            counts: Counts::default(),
+            demand: Demand::new(),
         }
     }
 
@@ -189,6 +196,25 @@ impl Engine {
     /// Replaces quotas and policy. What is stored already stays, whatever it exceeds now.
     pub fn set_config(&mut self, config: EngineConfig) {
         self.config = config;
+    }
+
+    /// Says how much room there is on the disk. What is stored already can be read and deleted
+    /// whatever it says.
+    pub const fn set_room(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    /// Replaces the list of those whom nothing is done for. Their mailboxes stay, and take nothing.
+    pub fn set_banned(&mut self, banned: BTreeSet<IdentityKey>) {
+        self.readers.retain(|owner, _| !banned.contains(owner));
+        let Self { due, readers, .. } = self;
+        due.retain(|owner| readers.contains_key(owner));
+        self.banned = banned;
+    }
+
+    /// Leading zero bits that a proof of work must show now.
+    pub fn difficulty(&mut self, now: Instant) -> u8 {
+        self.demand.difficulty(&self.config, now)
     }
 
     /// Sessions that are open.
@@ -209,21 +235,18 @@ impl Engine {
     ) -> Result<(), StoreError> {
         match input {
             Input::Opened { session, caller, observed } => {
-                let changes_since = now.instant;
-                let opened = Session { caller, observed, changes: 0, changes_since };
-                self.sessions.insert(session, opened);
+                self.sessions.insert(session, Session { caller, observed });
             }
             Input::Closed { session } => self.close(session),
             Input::Request { session, request_id, message } => {
                 let Some(known) = self.sessions.get(&session) else { return Ok(()) };
-                let caller = known.caller;
-                let request = Request { session, request_id, caller };
-                if is_change(&message) && !self.may_change(session, now) {
-                    let message = refuse_for_now(ErrorCode::RateLimited, "too many changes");
-                    self.outputs.push_back(Output::Answer { session, request_id, message });
-                    return Ok(());
-                }
-                if let Some(message) = self.answer(store, request, message, now)? {
+                let network = known.observed.as_ref().and_then(network_of);
+                let request = Request { session, request_id, caller: known.caller, network };
+                let answer = match self.turn_away(request, &message, now) {
+                    Some(refused) => refused,
+                    None => self.answer(store, request, message, now)?,
+                };
+                if let Some(message) = answer {
                     self.outputs.push_back(Output::Answer { session, request_id, message });
                 }
             }
@@ -258,6 +281,7 @@ impl Engine {
                 self.written(Durability::Lazy);
             }
             gone.iter().for_each(|gone| self.release(gone));
+            store.expire_invites(now.wall)?;
         }
         self.push_due(store)
     }
@@ -278,14 +302,25 @@ impl Engine {
         std::mem::take(&mut self.durability)
     }
 
-    /// Counts a change; false when there were too many.
-    fn may_change(&mut self, session: SessionId, now: Now) -> bool {
-        let Some(session) = self.sessions.get_mut(&session) else { return false };
-        if now.instant.since(session.changes_since) >= CHANGES_PER {
-            (session.changes, session.changes_since) = (0, now.instant);
+    /// What is refused before anything is looked at: everything of somebody banned, and changes
+    /// that come too often. The inner nothing is for what has no answer.
+    fn turn_away(
+        &mut self,
+        request: Request,
+        message: &Message,
+        now: Now,
+    ) -> Option<Option<Message>> {
+        let caller = request.caller?;
+        if self.banned.contains(&caller) {
+            let is_silent = matches!(message, Message::Ack(_));
+            return Some((!is_silent).then(|| refuse(ErrorCode::NotAllowed, "banned")));
         }
-        session.changes = session.changes.saturating_add(1);
-        session.changes <= MAX_CHANGES
+        if !is_change(message) {
+            return None;
+        }
+        let limits = self.config.rates;
+        let counted = self.counts.change(&limits, &caller, now.instant);
+        counted.err().map(|wait| Some(refuse_until(ErrorCode::RateLimited, wait, "too often")))
     }
 
     fn written(&mut self, durability: Durability) {
@@ -325,7 +360,7 @@ impl Engine {
             Message::StoreMessage(body) => self.store(store, request, &body, now)?,
             Message::TakeKeyPackage(body) => self.take(store, request, &body, now)?,
             Message::RelayRegister(body) => match request.caller {
-                Some(owner) => self.register(store, request, owner, body.capabilities, now)?,
+                Some(owner) => self.register(store, request, owner, body, now)?,
                 None => refuse(ErrorCode::NotAllowed, ONLY_IDENTIFIED),
             },
             Message::SetAdmission(body) => {
@@ -409,53 +444,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    fn register<S: Mailboxes + ?Sized>(
-        &mut self,
-        store: &mut S,
-        request: Request,
-        owner: IdentityKey,
-        wishes: RelayCapabilities,
-        now: Now,
-    ) -> Result<Message, StoreError> {
-        if owner == self.own || !self.config.registration.allows(&owner) {
-            return Ok(refuse(ErrorCode::NotAllowed, "no mailboxes for this identity here"));
-        }
-        let is_new = store.mailbox(&owner)?.is_none();
-        if is_new && store.totals()?.mailboxes >= self.config.max_mailboxes {
-            return Ok(refuse_for_now(ErrorCode::Unavailable, "no room for another mailbox"));
-        }
-        let mailbox = store.register(&owner, wishes)?;
-        self.written(Durability::Now);
-        let info = self.info(request.session, self.config.limits_of(&mailbox), now);
-        Ok(Message::RelayRegistered(RelayRegistered {
-            info,
-            messages: mailbox.messages,
-            bytes: mailbox.bytes,
-            key_packages: mailbox.key_packages,
-        }))
-    }
-
-    fn set_admission<S: Mailboxes + ?Sized>(
-        &mut self,
-        store: &mut S,
-        owner: IdentityKey,
-        body: &SetAdmission,
-    ) -> Result<Message, StoreError> {
-        store.set_admission(&owner, &body.entries)?;
-        self.written(Durability::Now);
-        Ok(Message::Done(Done()))
-    }
-
-    fn info(&self, session: SessionId, limits: RelayLimits, now: Now) -> RelayInfo {
-        RelayInfo {
-            limits,
-            pow_difficulty: self.config.pow_difficulty,
-            time: now.wall,
-            incarnation: self.incarnation,
-            observed: self.sessions.get(&session).and_then(|session| session.observed.clone()),
-        }
-    }
 }
 
 /// What only an owner may ask, and only once its mailbox is open.
@@ -473,13 +461,24 @@ struct Request {
     session: SessionId,
     request_id: RequestId,
     caller: Option<IdentityKey>,
+    /// The neighbourhood that it came from.
+    network: Option<IpAddr>,
 }
 
-/// Whether a request changes the mailbox itself.
+/// The neighbourhood of an address; names have none.
+fn network_of(observed: &Endpoint) -> Option<IpAddr> {
+    observed.socket_address().map(|address| neighbourhood(address.ip()))
+}
+
+/// Whether a request changes the mailbox itself, or begins to read it anew: each of them may touch
+/// thousands of rows.
 const fn is_change(message: &Message) -> bool {
     matches!(
         message,
-        Message::RelayRegister(_) | Message::SetAdmission(_) | Message::PublishKeyPackages(_)
+        Message::RelayRegister(_)
+            | Message::SetAdmission(_)
+            | Message::PublishKeyPackages(_)
+            | Message::RetrieveMessages(_)
     )
 }
 
@@ -488,7 +487,7 @@ fn refuse(code: ErrorCode, text: &str) -> Message {
     Message::Error(ErrorBody::new(code, text))
 }
 
-/// An answer that refuses because there is no room now.
-fn refuse_for_now(code: ErrorCode, text: &str) -> Message {
-    Message::Error(ErrorBody { retry_after: Some(RETRY_NO_ROOM), ..ErrorBody::new(code, text) })
+/// An answer that refuses for some seconds.
+fn refuse_until(code: ErrorCode, seconds: u32, text: &str) -> Message {
+    Message::Error(ErrorBody { retry_after: Some(seconds), ..ErrorBody::new(code, text) })
 }

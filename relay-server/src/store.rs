@@ -13,6 +13,7 @@
 //! - a key package is handed out at most once.
 
 pub mod redb;
+pub mod rules;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -26,6 +27,7 @@ use sremp_common::time::Timestamp;
 use sremp_common::wire::{AdmissionClass, AdmissionEntry, Bin, RelayCapabilities, StoredMessage};
 
 pub use self::redb::{RedbMailboxes, RedbStore};
+pub use self::rules::{Invite, Rules};
 
 /// Key packages that are remembered as published, so that one that is published again (because an
 /// answer was lost) is not handed out twice.
@@ -99,6 +101,8 @@ pub struct TokenUse {
     pub daily_quota: u32,
     /// Blobs stored with it on the day in question.
     pub stored: u32,
+    /// Bytes of these blobs, each counted in whole KiB.
+    pub stored_bytes: u64,
     /// Key packages taken with it on the day in question.
     pub taken: u32,
 }
@@ -107,7 +111,10 @@ pub struct TokenUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// A blob is stored.
-    Store,
+    Store {
+        /// Its length.
+        bytes: u64,
+    },
     /// A key package is taken.
     Take,
 }
@@ -230,7 +237,7 @@ pub struct Taken {
 /// The operations inside one transaction. See the module's rules.
 ///
 /// Every method fails only with a [`StoreError`]: then the transaction must be given up.
-pub trait Mailboxes {
+pub trait Mailboxes: Rules {
     /// The store's incarnation; the first call in its life makes it `fresh`.
     fn incarnation(&mut self, fresh: Incarnation) -> Result<Incarnation, StoreError>;
 

@@ -132,7 +132,8 @@ impl Client {
     pub(crate) async fn open_mailbox(&mut self, number: u64, window: u32) -> io::Result<()> {
         let capabilities =
             RelayCapabilities { max_message_size: 1 << 22, max_storage_duration: 1 << 22 };
-        let registered = self.ask(&Message::RelayRegister(RelayRegister { capabilities })).await?;
+        let registered =
+            self.ask(&Message::RelayRegister(RelayRegister { capabilities, invite: None })).await?;
         assert!(matches!(registered, Message::RelayRegistered(_)), "{registered:?}");
         let token_hash = token_of(number).hash();
         let entry = AdmissionEntry { token_hash, class: AdmissionClass::Contact, daily_quota: 0 };

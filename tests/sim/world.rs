@@ -100,7 +100,7 @@ impl World {
     #[must_use]
     pub fn relay_link(&self, host: HostId) -> String {
         match &self.machines[host] {
-            Machine::Relay(relay) => encode_relay_link(&relay.record()),
+            Machine::Relay(relay) => encode_relay_link(&relay.record().into()),
             Machine::Node(_) => panic!("machine {host} is a node"),
         }
     }

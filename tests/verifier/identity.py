@@ -4,7 +4,7 @@ import unicodedata
 
 from crypto import Refused, require, sha256, verify
 from wire import (
-    ENDPOINT, ID16, IDENTITY, IDENTITY_KEY, RELAY_RECORD, U64, X25519_KEY,
+    ENDPOINT, ID16, IDENTITY, IDENTITY_KEY, RELAY_LINK, RELAY_RECORD, U64, X25519_KEY,
     Bin, Bool, List, Metadata, Optional, Struct, Text, decode, encode,
 )
 
@@ -121,7 +121,7 @@ def from_text(role, text):
     if role == "id":
         IDENTITY_KEY.view(content)
     else:
-        (CONTACT_LINK if role == "contact link" else RELAY_RECORD).view(decode(content))
+        (CONTACT_LINK if role == "contact link" else RELAY_LINK).view(decode(content))
     return content
 
 

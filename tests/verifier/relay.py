@@ -9,7 +9,7 @@ from handshake import HEADER, Initiator, frame
 from identity import from_text
 from session import Session, Stream, make_local
 from vectors import proof_bits
-from wire import NUMBERS, RELAY_RECORD, decode
+from wire import NUMBERS, RELAY_LINK, decode
 
 NOT_ALLOWED, UNSUPPORTED, NOT_ADMITTED, NOT_FOUND, VERSION_MISMATCH = 3, 2, 5, 6, 15
 WINDOW = 1024 * 1024
@@ -19,7 +19,7 @@ class Relay:
     """Where it is, who it is, and what we know of it."""
 
     def __init__(self, address, link):
-        record = RELAY_RECORD.view(decode(from_text("relay link", link)))
+        record = RELAY_LINK.view(decode(from_text("relay link", link)))
         self.address, self.key = address, bytes.fromhex(record["identity_key"])
         self.owner = make_local("verifier")
         self.token = os.urandom(16)

@@ -125,6 +125,24 @@ class Struct:
         return [kind.build(view[name]) for name, kind in self.fields.items()]
 
 
+class WithLast:
+    """A struct with one more field at its end that is left out, instead of nil, when absent."""
+
+    def __init__(self, base, name, kind):
+        self.base, self.name, self.kind = base, name, kind
+
+    def view(self, value):
+        require(isinstance(value, list), "a struct is an array")
+        if len(value) <= len(self.base.fields):
+            return {**self.base.view(value), self.name: None}
+        return {**self.base.view(value[:-1]), self.name: self.kind.view(value[-1])}
+
+    def build(self, view):
+        rest = {name: part for name, part in view.items() if name != self.name}
+        last = view.get(self.name)
+        return self.base.build(rest) + ([] if last is None else [self.kind.build(last)])
+
+
 class Metadata:
     """The one map: text to bytes, keys ascending by their bytes."""
 
@@ -225,6 +243,7 @@ ID16, HASH = Bin(16, exact=True), Bin(32, exact=True)
 BLOB, KEY_PACKAGE = Bin(3_932_160), Bin(16 * 1024)
 ENDPOINT, ADMISSION, IDENTITY = Endpoint(), Admission(), IdentityPair()
 RELAY_RECORD = Struct(identity_key=IDENTITY_KEY, endpoints=List(ENDPOINT, 8))
+RELAY_LINK = WithLast(RELAY_RECORD, "invite", ID16)
 
 EMPTY = Struct()
 RELAY_INFO = Struct(
@@ -241,8 +260,8 @@ MESSAGES = {
     4: ("DONE", EMPTY),
     16: ("RELAY_INFO_REQUEST", EMPTY),
     17: ("RELAY_INFO", RELAY_INFO),
-    18: ("RELAY_REGISTER", Struct(
-        capabilities=Struct(max_message_size=U32, max_storage_duration=U32))),
+    18: ("RELAY_REGISTER", WithLast(Struct(
+        capabilities=Struct(max_message_size=U32, max_storage_duration=U32)), "invite", ID16)),
     19: ("RELAY_REGISTERED", Struct(info=RELAY_INFO, messages=U64, bytes=U64, key_packages=U32)),
     20: ("SET_ADMISSION", Struct(entries=List(
         Struct(token_hash=HASH, **{"class": AdmissionClass()}, daily_quota=U32), 8192))),

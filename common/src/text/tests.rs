@@ -71,7 +71,7 @@ fn forms_are_not_taken_for_each_other() {
     let mut entropy = Entropy::from_number(1);
     let id = encode_identity_key(&key(&mut entropy));
     let contact = encode_contact_link(&link(1));
-    let relay = encode_relay_link(&relay(&mut entropy, 1));
+    let relay = encode_relay_link(&relay(&mut entropy, 1).into());
     let wrong_role = |found, wanted| TextError::WrongRole { found, wanted };
     assert_eq!(decode_identity_key(&contact).unwrap_err(), wrong_role("a contact link", "an id"));
     assert_eq!(
@@ -110,7 +110,8 @@ proptest! {
         let text = encode_contact_link(&link);
         prop_assert!(text.len() <= MAX_TEXT_FORM);
         prop_assert_eq!(decode_contact_link(&text), Ok(link));
-        let relay = relay(&mut Entropy::from_number(seed), seed % 8);
+        let mut relay = RelayLink::from(relay(&mut Entropy::from_number(seed), seed % 8));
+        relay.invite = (seed % 2 == 0).then(|| Token::new([7; 16]));
         prop_assert_eq!(decode_relay_link(&encode_relay_link(&relay)), Ok(relay));
         let key = key(&mut Entropy::from_number(seed));
         prop_assert_eq!(decode_identity_key(&encode_identity_key(&key)), Ok(key));

@@ -55,10 +55,14 @@ pub struct RelayCapabilities {
 }
 
 /// Opens or renews the mailbox of the session's identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayRegister {
     /// What the owner wishes.
     pub capabilities: RelayCapabilities,
+    /// Lets a new owner in where mailboxes are by invitation. Absent from the array, not nil, when
+    /// there is none: so it reads for keepers that know nothing of invitations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<Token>,
 }
 
 /// The mailbox is open.

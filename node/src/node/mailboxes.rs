@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, Token};
 use sremp_common::identity::RelayRecord;
 use sremp_common::limit::{MAX_BLOB, MAX_WINDOW};
 use sremp_common::time::{Now, Timestamp};
@@ -51,6 +51,9 @@ pub(super) struct RelayRow {
     /// When its stock of key packages was last made anew.
     #[serde(default)]
     pub(super) published_at: Option<Timestamp>,
+    /// The invitation that came with the relay's link: shown whenever the mailbox is opened.
+    #[serde(default)]
+    pub(super) invite: Option<Token>,
 }
 
 /// Where a mailbox stands in this run.
@@ -59,6 +62,8 @@ pub(super) struct Mailbox {
     /// Registered, and being read.
     pub(super) open: bool,
     pub(super) error: Option<String>,
+    /// See [`RelayRow::invite`].
+    invite: Option<Token>,
     stocked: u32,
     /// Blobs were left at the relay, because there was no room for what waits for its epoch.
     left_behind: bool,
@@ -88,13 +93,13 @@ impl Node {
 
     pub(super) fn load_mailboxes(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         for row in Self::relay_rows(tx)? {
-            self.keep_mailbox(&row.record, now);
+            self.keep_mailbox(&row.record, row.invite, now);
         }
         Ok(())
     }
 
-    pub(super) fn keep_mailbox(&mut self, record: &RelayRecord, now: Now) {
-        self.mailboxes.insert(record.identity_key, Mailbox::default());
+    pub(super) fn keep_mailbox(&mut self, record: &RelayRecord, invite: Option<Token>, now: Now) {
+        self.mailboxes.insert(record.identity_key, Mailbox { invite, ..Mailbox::default() });
         self.transport.keep_relay(record, Origin::User, now);
         // A friend's node may be connected already: then no new session comes up.
         if self.transport.has_session(&record.identity_key) {
@@ -108,7 +113,8 @@ impl Node {
             max_message_size: u32::try_from(MAX_BLOB).unwrap_or(u32::MAX),
             max_storage_duration: STORAGE_DURATION,
         };
-        let message = Message::RelayRegister(RelayRegister { capabilities });
+        let invite = self.mailboxes.get(&relay).and_then(|mailbox| mailbox.invite);
+        let message = Message::RelayRegister(RelayRegister { capabilities, invite });
         self.call_relay(relay, Step::Register, message, now);
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sremp_common::identity::RelayRecord;
 use sremp_common::limit::MAX_RELAYS;
-use sremp_common::text::{decode_contact_link, decode_relay_link, role_of};
+use sremp_common::text::{RelayLink, decode_contact_link, decode_relay_link, role_of};
 use sremp_common::time::Now;
 use sremp_common::wire::Endpoint;
 
@@ -22,7 +22,8 @@ impl Node {
     }
 
     pub(super) fn relay_add(&mut self, tx: &Tx, link: &str, now: Now) -> Result<Reply, NodeError> {
-        let record = parse_relay(link)?;
+        let link = parse_relay(link)?;
+        let record = link.record();
         if record.identity_key == self.own.key() {
             return Err(ApiError::usage("this is your own node").into());
         }
@@ -37,11 +38,17 @@ impl Node {
         }
         let place =
             rows.iter().map(|row| row.place).max().map_or(0, |place| place.saturating_add(1));
-        let row = RelayRow { record: record.clone(), place, retired_at: None, published_at: None };
+        let row = RelayRow {
+            record: record.clone(),
+            place,
+            retired_at: None,
+            published_at: None,
+            invite: link.invite,
+        };
         tx.write(Table::Relays, record.identity_key.as_bytes(), &row)?;
         self.announce_relays(tx, now)?;
         if !self.mailboxes.contains_key(&record.identity_key) {
-            self.keep_mailbox(&record, now);
+            self.keep_mailbox(&record, link.invite, now);
         }
         let id = record.identity_key.to_string();
         let view = self.relay_views(tx)?.into_iter().find(|view| view.id == id);
@@ -156,10 +163,11 @@ pub fn check_relay_link(link: &str) -> Result<(), ApiError> {
 }
 
 /// A relay link, or the contact link of a friend whose node holds mailboxes.
-fn parse_relay(link: &str) -> Result<RelayRecord, ApiError> {
+fn parse_relay(link: &str) -> Result<RelayLink, ApiError> {
     if role_of(link.trim()) == Some("a contact link") {
         let link = decode_contact_link(link).map_err(|error| ApiError::usage(error.to_string()))?;
-        return Ok(RelayRecord { identity_key: link.identity_key, endpoints: link.addresses });
+        let (identity_key, endpoints) = (link.identity_key, link.addresses);
+        return Ok(RelayLink { identity_key, endpoints, invite: None });
     }
     decode_relay_link(link).map_err(|error| ApiError::usage(error.to_string()))
 }

@@ -2,17 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use sremp_common::entropy::Entropy;
+use sremp_common::key::IdentitySecret;
+use sremp_common::text::encode_identity_key;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../deploy/relay.toml");
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 17] = [
+const OTHER_VALUES: [(&str, &str); 26] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.advertise", "[\"example.org:7331\"]"),
     ("server.data", "/elsewhere"),
     ("server.max_connections", "7"),
     ("server.max_connections_per_network", "7"),
+    ("access.mode", "closed"),
+    ("access.allowed", "[\"ID\"]"),
+    ("access.banned", "[\"ID\"]"),
     ("mailboxes.max_mailboxes", "7"),
     ("mailboxes.max_total_bytes", "68719476737"),
     ("mailboxes.max_messages", "7"),
@@ -20,8 +27,14 @@ const OTHER_VALUES: [(&str, &str); 17] = [
     ("mailboxes.max_blob", "70000"),
     ("mailboxes.retention", "7000"),
     ("mailboxes.stranger_share", "7"),
+    ("mailboxes.sender_share", "7"),
     ("mailboxes.pow_difficulty", "7"),
+    ("mailboxes.pow_per_minute", "7"),
     ("mailboxes.push_window", "70000"),
+    ("rates.new_mailboxes_per_hour", "7"),
+    ("rates.stores_per_minute", "7"),
+    ("rates.key_packages_per_minute", "7"),
+    ("rates.changes_per_minute", "7"),
     ("store.cache_bytes", "7000000"),
     ("log.level", "debug"),
     ("log.format", "json"),
@@ -32,7 +45,13 @@ fn variable(key: &str) -> String {
 }
 
 fn with(key: &str, value: &str) -> Result<Config, ConfigError> {
-    load(None, [(variable(key), value.to_owned())])
+    load(None, [(variable(key), value.replace("ID", &id()))])
+}
+
+/// Somebody's id.
+fn id() -> String {
+    let secret = IdentitySecret::generate(&mut Entropy::from_number(1));
+    encode_identity_key(&secret.public())
 }
 
 #[test]
@@ -74,9 +93,31 @@ fn every_key_can_be_set_from_the_environment() {
 #[test]
 fn every_quota_reaches_the_engine() {
     let default = Config::default().engine();
-    for (key, value) in OTHER_VALUES.iter().filter(|(key, _)| key.starts_with("mailboxes.")) {
+    let of_engine = |key: &str| key.starts_with("mailboxes.") || key.starts_with("rates.");
+    for (key, value) in OTHER_VALUES.iter().filter(|(key, _)| of_engine(key)) {
         assert_ne!(with(key, value).unwrap().engine(), default, "{key} has no effect");
     }
+}
+
+#[test]
+fn who_may_open_a_mailbox_reaches_the_engine() {
+    let key = decode_identity_key(&id()).unwrap();
+    let config = |mode: &str| {
+        let allowed = format!("[\"{}\"]", id());
+        load(
+            None,
+            [(variable("access.mode"), mode.to_owned()), (variable("access.allowed"), allowed)],
+        )
+    };
+    for (mode, registration) in [
+        ("open", Registration::Everyone),
+        ("invite", Registration::Invited),
+        ("list", Registration::Only([key].into())),
+        ("closed", Registration::Nobody),
+    ] {
+        assert_eq!(config(mode).unwrap().engine().registration, registration);
+    }
+    assert_eq!(with("access.banned", "[\"ID\"]").unwrap().access.banned_keys(), [key].into());
 }
 
 #[test]
@@ -110,7 +151,12 @@ fn what_is_unknown_or_out_of_bounds_is_refused() {
         "[mailboxes]\nmax_bytes = 100",
         "[mailboxes]\nmax_total_bytes = 100",
         "[mailboxes]\nretention = 1",
+        "[access]\nmode = \"friends\"",
+        "[access]\nmode = \"list\"",
+        "[access]\nallowed = [\"sremp1nobody\"]",
+        "[access]\nbanned = [\"192.0.2.1\"]",
         "[mailboxes]\nstranger_share = 101",
+        "[mailboxes]\nsender_share = 0",
         "[mailboxes]\npow_difficulty = 41",
         "[mailboxes]\npush_window = 5000000",
         "[mailboxes]\nmax_messages = 0",

@@ -10,7 +10,9 @@ use sremp_common::wire::{
 };
 
 use super::storing::{Admitted, Refusal};
-use super::{Durability, Engine, Output, Request, refuse};
+use super::{
+    Counted, Durability, Engine, Output, RETRY_NO_ROOM, Request, Room, refuse, refuse_until,
+};
 use crate::store::{Mailboxes, Publication, StoreError, Use};
 
 /// Key packages that one token takes in a day, when its owner set no quota.
@@ -27,6 +29,10 @@ impl Engine {
         owner: IdentityKey,
         body: &PublishKeyPackages,
     ) -> Result<Message, StoreError> {
+        if self.room == Room::NoNewMessages {
+            let text = "no room for key packages";
+            return Ok(refuse_until(ErrorCode::Unavailable, RETRY_NO_ROOM, text));
+        }
         let Ok(identity) = body.identity.verify() else {
             return Ok(refuse(ErrorCode::AuthenticationFailed, "the identity does not verify"));
         };
@@ -67,13 +73,23 @@ impl Engine {
         now: Now,
     ) -> Result<Message, StoreError> {
         let owner = body.owner;
+        let limits = self.config.rates;
+        if let Some(network) = request.network
+            && let Err(wait) =
+                self.counts.network(&limits, Counted::KeyPackage, network, now.instant)
+        {
+            return Ok(refuse_until(ErrorCode::RateLimited, wait, "too many key packages"));
+        }
         let admitted = self.admit(store, request.caller, &owner, body.admission, None, now)?;
         let Some(admitted) = admitted else { return Ok(refused(Refusal::NOT_ADMITTED)) };
-        if store.mailbox(&owner)?.is_none() {
+        if store.mailbox(&owner)?.is_none() || self.banned.contains(&owner) {
             return Ok(refused(Refusal::NOT_ADMITTED));
         }
         if let Err(refusal) = self.spend(store, &owner, body.admission, admitted, now)? {
             return Ok(refused(refusal));
+        }
+        if matches!(admitted, Admitted::Worked) {
+            self.demand.count(&self.config, now.instant);
         }
         self.written(Durability::Now);
         let Some(taken) = store.take_key_package(&owner)? else {

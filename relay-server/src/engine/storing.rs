@@ -1,8 +1,12 @@
 //! Who may put what into a mailbox.
 //!
-//! The unadmitted learn nothing: no mailbox, a wrong token, too little work, and a share of
-//! strangers that is full, are one answer. Whoever holds a token already knows the mailbox, and
-//! is told what is wrong.
+//! The unadmitted learn nothing: no mailbox, a wrong token, too little work, and whatever a mailbox
+//! has against a blob of somebody who has only worked, are one answer. Whoever holds a token
+//! already knows the mailbox, and is told what is wrong.
+//!
+//! Classes have shares that nest, so that no class is crowded out by a cheaper one: the owner fills
+//! all of its mailbox; one token of a contact at most a share in a day, once the mailbox is half
+//! full; links a tenth; work half of that.
 
 use std::time::Duration;
 
@@ -15,7 +19,7 @@ use sremp_common::wire::{
     StoreResult,
 };
 
-use super::{Durability, Engine, RETRY_NO_ROOM, Request};
+use super::{Counted, Durability, Engine, RETRY_NO_ROOM, Request, Room};
 use crate::store::{Blob, Held, Mailbox, Mailboxes, Place, StoreError, TokenUse, Use};
 
 /// Seconds of a day.
@@ -38,6 +42,16 @@ impl Admitted {
             Self::Owner => false,
             Self::Token(_, token) => matches!(token.class, AdmissionClass::Link),
             Self::Worked => true,
+        }
+    }
+
+    /// What of a refusal may be told.
+    const fn told(self, refusal: Refusal) -> Refusal {
+        match self {
+            // Nobody can buy with work what a mailbox would tell: that it is there, what its owner
+            // wishes, or that the owner is away.
+            Self::Worked => Refusal::NOT_ADMITTED,
+            Self::Owner | Self::Token(..) => refusal,
         }
     }
 }
@@ -66,6 +80,11 @@ impl Refusal {
     const fn no_room(code: ErrorCode) -> Self {
         Self { code, retry_after: Some(RETRY_NO_ROOM) }
     }
+
+    /// Asked too often.
+    pub(super) const fn too_often(seconds: u32) -> Self {
+        Self { code: ErrorCode::RateLimited, retry_after: Some(seconds) }
+    }
 }
 
 impl Engine {
@@ -79,7 +98,18 @@ impl Engine {
         let mut blob = Blob::new(&body.blob);
         let mut results = Vec::with_capacity(body.recipients.len());
         for recipient in body.recipients.iter() {
-            results.push(self.store_one(store, request.caller, &mut blob, recipient, now)?);
+            // The owner's own notes are counted by what the mailbox holds.
+            let is_own = request.caller == Some(recipient.identity_key);
+            let network = request.network.filter(|_| !is_own);
+            let limits = self.config.rates;
+            let counted = network
+                .map(|network| self.counts.network(&limits, Counted::Store, network, now.instant));
+            results.push(match counted {
+                Some(Err(wait)) => refused(Refusal::too_often(wait)),
+                Some(Ok(())) | None => {
+                    self.store_one(store, request.caller, &mut blob, recipient, now)?
+                }
+            });
         }
         Ok(Message::StoreResponse(StoreResponse { results: List::truncated(results) }))
     }
@@ -104,9 +134,7 @@ impl Engine {
             Ok(held) => {
                 StoreResult { refused: None, expires_at: Some(held.expires_at), retry_after: None }
             }
-            Err(Refusal { code, retry_after }) => {
-                StoreResult { refused: Some(code), expires_at: None, retry_after }
-            }
+            Err(refusal) => refused(refusal),
         })
     }
 
@@ -129,23 +157,31 @@ impl Engine {
         else {
             return Ok(Err(Refusal::NOT_ADMITTED));
         };
-        let Some(mailbox) = store.mailbox(&owner)? else {
-            return Ok(Err(Refusal::NOT_ADMITTED));
-        };
+        let is_full = self.is_full(store, blob.len())?;
+        // The same for every mailbox, and for none.
+        if is_full && matches!(admitted, Admitted::Worked) {
+            return Ok(Err(Refusal::no_room(ErrorCode::Unavailable)));
+        }
+        let mailbox = store.mailbox(&owner)?.filter(|_| !self.banned.contains(&owner));
+        let Some(mailbox) = mailbox else { return Ok(Err(Refusal::NOT_ADMITTED)) };
         let blob_id = BlobId::of(&owner, blob.bytes());
         // The same blob again, because an answer was lost: it is here, and uses nothing up.
         if let Some(held) = store.find(&owner, &blob_id)? {
             return Ok(Ok(held));
         }
         if let Err(refusal) = self.check_room(&mailbox, admitted, blob.len(), now) {
-            return Ok(Err(refusal));
+            return Ok(Err(admitted.told(refusal)));
         }
-        let total = store.totals()?.bytes.saturating_add(blob.len());
-        if total > self.config.max_total_bytes {
+        if is_full {
             return Ok(Err(Refusal::no_room(ErrorCode::Unavailable)));
         }
-        if let Admitted::Token(token, _) = admitted {
-            store.count_use(&owner, &token, now.wall.day(), Use::Store)?;
+        match admitted {
+            Admitted::Token(token, _) => {
+                let what = Use::Store { bytes: blob.len() };
+                store.count_use(&owner, &token, now.wall.day(), what)?;
+            }
+            Admitted::Worked => self.demand.count(&self.config, now.instant),
+            Admitted::Owner => {}
         }
         let retention = Duration::from_secs(self.config.limits_of(&mailbox).retention.into());
         let expires_at = now.wall + retention;
@@ -176,14 +212,14 @@ impl Engine {
                 token.map(|token| Admitted::Token(hash, token))
             }
             Admission::ProofOfWork { hour, nonce } => {
-                let difficulty = u32::from(self.config.pow_difficulty);
                 let is_timely = matches!(now.wall.hour().checked_sub(hour), Some(0 | 1));
-                if difficulty == 0 || !is_timely {
+                if self.config.pow_difficulty == 0 || !is_timely {
                     return Ok(None);
                 }
                 let blob = blob.map(|blob| BlobId::of(owner, blob));
                 let work = Work { relay: &self.own, recipient: owner, blob, hour };
-                (work.zero_bits(nonce) >= difficulty).then_some(Admitted::Worked)
+                let is_enough = self.demand.takes(&self.config, work.zero_bits(nonce), now.instant);
+                is_enough.then_some(Admitted::Worked)
             }
         })
     }
@@ -200,7 +236,10 @@ impl Engine {
             return Err(Refusal::of(ErrorCode::Malformed));
         }
         let all = self.config.limits_of(mailbox);
-        let strangers = self.config.limits_of_strangers(mailbox);
+        let strangers = match admitted {
+            Admitted::Worked => self.config.limits_of_work(mailbox),
+            Admitted::Owner | Admitted::Token(..) => self.config.limits_of_strangers(mailbox),
+        };
         let is_stranger = admitted.is_stranger();
         let longest = if is_stranger { strangers.max_blob } else { all.max_blob };
         if bytes > longest.into() {
@@ -223,13 +262,42 @@ impl Engine {
                     strangers.max_messages,
                     strangers.max_bytes,
                 ));
-        if has_room {
+        if has_room && !self.takes_too_much(mailbox, admitted, bytes) {
             return Ok(());
         }
-        // Nobody can buy with work what a full mailbox would tell: that its owner is away.
-        Err(match admitted {
-            Admitted::Worked => Refusal::NOT_ADMITTED,
-            Admitted::Owner | Admitted::Token(..) => Refusal::no_room(ErrorCode::QuotaExceeded),
-        })
+        Err(Refusal::no_room(ErrorCode::QuotaExceeded))
     }
+
+    /// Whether one token would fill more of a mailbox than its share of a day, so that nothing
+    /// would be left for the others.
+    fn takes_too_much(&self, mailbox: &Mailbox, admitted: Admitted, bytes: u64) -> bool {
+        let Admitted::Token(_, token) = admitted else { return false };
+        let all = self.config.limits_of(mailbox);
+        let max_messages = u64::from(all.max_messages);
+        let is_beyond = |used: u64, whole: u64, per_cent: u64| {
+            used.saturating_mul(100) > whole.saturating_mul(per_cent)
+        };
+        let is_half_full = is_beyond(mailbox.messages.saturating_add(1), max_messages, 50)
+            || is_beyond(mailbox.bytes.saturating_add(bytes), all.max_bytes, 50);
+        let share = u64::from(self.config.sender_share);
+        share < 100
+            && is_half_full
+            && (is_beyond(u64::from(token.stored).saturating_add(1), max_messages, share)
+                || is_beyond(token.stored_bytes.saturating_add(bytes), all.max_bytes, share))
+    }
+
+    /// Whether the keeper has no room for so many bytes, whoever they are for.
+    fn is_full<S: Mailboxes + ?Sized>(
+        &self,
+        store: &mut S,
+        bytes: u64,
+    ) -> Result<bool, StoreError> {
+        let total = store.totals()?.bytes.saturating_add(bytes);
+        Ok(self.room == Room::NoNewMessages || total > self.config.max_total_bytes)
+    }
+}
+
+const fn refused(refusal: Refusal) -> StoreResult {
+    let Refusal { code, retry_after } = refusal;
+    StoreResult { refused: Some(code), expires_at: None, retry_after }
 }

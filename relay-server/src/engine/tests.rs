@@ -2,6 +2,7 @@
 
 mod delivery;
 mod directory;
+mod owners;
 mod storing;
 
 use sremp_common::entropy::Entropy;
@@ -11,8 +12,8 @@ use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{
-    Admission, AdmissionClass, AdmissionEntry, Bin, List, MessageBatch, Ping, Recipient,
-    RelayRegister, StoreMessage, StoreResult, StoredMessage,
+    Admission, AdmissionClass, AdmissionEntry, Bin, Done, List, MessageBatch, Ping, Recipient,
+    RelayCapabilities, RelayRegister, RelayRegistered, StoreMessage, StoreResult, StoredMessage,
 };
 
 use super::*;
@@ -59,7 +60,8 @@ struct Rig {
 
 impl Rig {
     fn new(change: impl FnOnce(&mut EngineConfig)) -> Self {
-        let mut config = EngineConfig::default();
+        // One sender may fill everything, unless a test is about just that.
+        let mut config = EngineConfig { sender_share: 100, ..EngineConfig::default() };
         change(&mut config);
         let mut rig = Self {
             engine: Engine::new(config, relay(), Incarnation::new([9; 16])),
@@ -152,7 +154,8 @@ impl Rig {
 
     fn register(&mut self, session: u64, max_message_size: u32, duration: u32) -> RelayRegistered {
         let capabilities = RelayCapabilities { max_message_size, max_storage_duration: duration };
-        let answer = self.ask(session, Message::RelayRegister(RelayRegister { capabilities }));
+        let answer =
+            self.ask(session, Message::RelayRegister(RelayRegister { capabilities, invite: None }));
         let Message::RelayRegistered(registered) = answer else { panic!("{answer:?}") };
         registered
     }
@@ -265,7 +268,7 @@ fn what_needs_an_owner_or_a_mailbox_is_refused_without() {
     rig.open(1, None);
     rig.open(2, Some(2));
     let capabilities = RelayCapabilities { max_message_size: 1, max_storage_duration: 1 };
-    let register = Message::RelayRegister(RelayRegister { capabilities });
+    let register = Message::RelayRegister(RelayRegister { capabilities, invite: None });
     assert_eq!(rig.refused(1, register), ErrorCode::NotAllowed);
     for session in [1, 2] {
         let entries = List::default();
@@ -287,7 +290,7 @@ fn who_may_open_a_mailbox() {
         config.max_mailboxes = 2;
     });
     let capabilities = RelayCapabilities { max_message_size: 1, max_storage_duration: 1 };
-    let register = || Message::RelayRegister(RelayRegister { capabilities });
+    let register = || Message::RelayRegister(RelayRegister { capabilities, invite: None });
     for number in 1..=3 {
         rig.open(number, Some(number));
     }
@@ -309,7 +312,7 @@ fn changes_are_bounded_by_the_minute() {
     let mut rig = Rig::with_owner(|_| {});
     let change = || Message::SetAdmission(SetAdmission { entries: List::default() });
     // Two were made by the rig.
-    for _ in 2..MAX_CHANGES {
+    for _ in 2..RateLimits::default().changes_per_minute {
         assert_eq!(rig.ask(1, change()), Message::Done(Done()));
     }
     assert_eq!(rig.refused(1, change()), ErrorCode::RateLimited);

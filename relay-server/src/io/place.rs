@@ -31,7 +31,7 @@ pub(super) fn endpoints(
 /// The link of a relay, if it can be reached anywhere.
 pub(super) fn link(key: IdentityKey, endpoints: List<Endpoint, MAX_ENDPOINTS>) -> Option<String> {
     let record = RelayRecord { identity_key: key, endpoints };
-    (!record.endpoints.is_empty()).then(|| encode_relay_link(&record))
+    (!record.endpoints.is_empty()).then(|| encode_relay_link(&record.into()))
 }
 
 /// Notes the link, unless it is noted already.

@@ -2,6 +2,7 @@
 //! [`Store`] and one line of `conforms!`.
 
 mod random;
+mod rules;
 
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{BlobId, IdentityKey, Incarnation, Token, TokenHash};
@@ -12,6 +13,7 @@ use sremp_common::name::Username;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{AdmissionClass, AdmissionEntry, Bin, RelayCapabilities};
 
+use self::rules::{bans_stay_until_taken_back, invitations_are_used_up};
 use super::model::Model;
 use super::{
     Blob, Held, Mailboxes, PACKAGES_REMEMBERED, Page, PageLimit, Place, Publication, RedbMailboxes,
@@ -130,6 +132,8 @@ conforms![
     m09_each_key_package_is_handed_out_once,
     what_is_not_committed_never_was,
     the_incarnation_stays,
+    invitations_are_used_up,
+    bans_stay_until_taken_back,
 ];
 
 fn commit<R>(store: &mut dyn Store, mut work: impl FnMut(&mut dyn Mailboxes) -> R) -> R {
@@ -351,7 +355,7 @@ fn tokens_count_by_day_and_survive_a_new_list(store: &mut dyn Store) {
         mailboxes.register(&b, WISHES).unwrap();
         let list = [entry(1, AdmissionClass::Contact, 0), entry(2, AdmissionClass::Link, 5)];
         mailboxes.set_admission(&a, &list).unwrap();
-        for what in [Use::Store, Use::Store, Use::Take] {
+        for what in [Use::Store { bytes: 1 }, Use::Store { bytes: 1025 }, Use::Take] {
             mailboxes.count_use(&a, &token(2), 7, what).unwrap();
         }
         mailboxes.count_use(&a, &token(9), 7, Use::Take).unwrap();
@@ -360,9 +364,9 @@ fn tokens_count_by_day_and_survive_a_new_list(store: &mut dyn Store) {
     commit(store, |mailboxes| {
         let used = mailboxes.token(&a, &token(2), 7).unwrap().unwrap();
         assert_eq!((used.class, used.daily_quota), (AdmissionClass::Link, 5));
-        assert_eq!((used.stored, used.taken), (2, 1));
+        assert_eq!((used.stored, used.taken, used.stored_bytes), (2, 1, 3 * 1024));
         let tomorrow = mailboxes.token(&a, &token(2), 8).unwrap().unwrap();
-        assert_eq!((tomorrow.stored, tomorrow.taken), (0, 0));
+        assert_eq!((tomorrow.stored, tomorrow.taken, tomorrow.stored_bytes), (0, 0, 0));
         assert_eq!(mailboxes.token(&a, &token(9), 7).unwrap(), None);
         assert_eq!(mailboxes.token(&b, &token(2), 7).unwrap(), None, "another mailbox");
         let list = [entry(2, AdmissionClass::Contact, 6), entry(3, AdmissionClass::Link, 1)];

@@ -10,9 +10,11 @@ use sremp_common::time::Timestamp;
 use sremp_common::wire::{AdmissionEntry, Bin, RelayCapabilities, StoredMessage};
 
 use super::{
-    Blob, Gone, Held, Mailbox, Mailboxes, PACKAGES_REMEMBERED, Page, PageLimit, Place, Publication,
-    StoreError, Taken, TokenUse, Totals, Use,
+    Blob, Gone, Held, Invite, Mailbox, Mailboxes, PACKAGES_REMEMBERED, Page, PageLimit, Place,
+    Publication, StoreError, Taken, TokenUse, Totals, Use,
 };
+
+mod rules;
 
 /// A store in memory.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,8 @@ pub(crate) struct Model {
     sequence: u64,
     boxes: BTreeMap<IdentityKey, ModelBox>,
     spent: BTreeSet<(u64, IdentityKey, u64)>,
+    invites: BTreeMap<TokenHash, Invite>,
+    bans: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -29,13 +33,23 @@ struct ModelBox {
     retention: u32,
     last_stored_at: Timestamp,
     messages: BTreeMap<u64, ModelMessage>,
-    tokens: BTreeMap<TokenHash, (AdmissionEntry, u64, u32, u32)>,
+    tokens: BTreeMap<TokenHash, ModelToken>,
     identity: Option<Identity>,
     stock: Vec<Vec<u8>>,
     full: u32,
     /// Oldest first.
     published: Vec<Vec<u8>>,
     last_resort: Option<Vec<u8>>,
+}
+
+/// A token, and its use on one day.
+#[derive(Clone, Copy, Debug)]
+struct ModelToken {
+    entry: AdmissionEntry,
+    day: u64,
+    stored: u32,
+    stored_bytes: u64,
+    taken: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -124,9 +138,9 @@ impl Mailboxes for Model {
         let mailbox = self.boxes.get_mut(owner).ok_or(StoreError::NoMailbox)?;
         let old = std::mem::take(&mut mailbox.tokens);
         for entry in entries {
-            let (_, day, stored, taken) =
-                old.get(&entry.token_hash).copied().unwrap_or((*entry, 0, 0, 0));
-            mailbox.tokens.insert(entry.token_hash, (*entry, day, stored, taken));
+            let fresh = ModelToken { entry: *entry, day: 0, stored: 0, stored_bytes: 0, taken: 0 };
+            let known = old.get(&entry.token_hash).copied().unwrap_or(fresh);
+            mailbox.tokens.insert(entry.token_hash, ModelToken { entry: *entry, ..known });
         }
         Ok(())
     }
@@ -138,11 +152,15 @@ impl Mailboxes for Model {
         day: u64,
     ) -> Result<Option<TokenUse>, StoreError> {
         let row = self.boxes.get(owner).and_then(|mailbox| mailbox.tokens.get(token));
-        Ok(row.map(|(entry, on, stored, taken)| TokenUse {
-            class: entry.class,
-            daily_quota: entry.daily_quota,
-            stored: if *on == day { *stored } else { 0 },
-            taken: if *on == day { *taken } else { 0 },
+        Ok(row.map(|row| {
+            let is_today = row.day == day;
+            TokenUse {
+                class: row.entry.class,
+                daily_quota: row.entry.daily_quota,
+                stored: if is_today { row.stored } else { 0 },
+                stored_bytes: if is_today { row.stored_bytes } else { 0 },
+                taken: if is_today { row.taken } else { 0 },
+            }
         }))
     }
 
@@ -154,13 +172,16 @@ impl Mailboxes for Model {
         what: Use,
     ) -> Result<(), StoreError> {
         let row = self.boxes.get_mut(owner).and_then(|mailbox| mailbox.tokens.get_mut(token));
-        let Some((_, on, stored, taken)) = row else { return Ok(()) };
-        if *on != day {
-            (*on, *stored, *taken) = (day, 0, 0);
+        let Some(row) = row else { return Ok(()) };
+        if row.day != day {
+            *row = ModelToken { day, stored: 0, stored_bytes: 0, taken: 0, ..*row };
         }
         match what {
-            Use::Store => *stored += 1,
-            Use::Take => *taken += 1,
+            Use::Store { bytes } => {
+                row.stored += 1;
+                row.stored_bytes += bytes.div_ceil(1024) * 1024;
+            }
+            Use::Take => row.taken += 1,
         }
         Ok(())
     }

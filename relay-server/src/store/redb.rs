@@ -13,6 +13,8 @@
 //! relay.package_names  owner, digest         -> number           also of packages that are gone
 //! relay.last_resorts   owner                 -> key package
 //! relay.spent          hour, owner, nonce    -> ()               proofs of work for key packages
+//! relay.invites        token hash            -> uses, end
+//! relay.bans           text                  -> ()               identities and networks
 //! relay.state          name                  -> layout, highest sequence, totals; incarnation
 //! ```
 //! Blobs, the bulk, are only ever appended at one end; the index rows are small. A node has these
@@ -21,6 +23,7 @@
 mod file;
 mod packages;
 mod rows;
+mod rules;
 
 use std::fmt;
 
@@ -287,10 +290,11 @@ impl Mailboxes for RedbMailboxes<'_> {
         }
         for entry in entries {
             let key = owner_token(owner, entry.token_hash.as_bytes());
-            let (day, stored, taken) =
-                old.remove(&key).map_or((0, 0, 0), |row| (row.day, row.stored, row.taken));
             let AdmissionEntry { class, daily_quota, .. } = *entry;
-            let row = TokenRow { class, daily_quota, day, stored, taken };
+            let row = match old.remove(&key) {
+                Some(known) => TokenRow { class, daily_quota, ..known },
+                None => TokenRow { class, daily_quota, day: 0, stored: 0, stored_kib: 0, taken: 0 },
+            };
             self.tokens.insert(&key, &row.encode())?;
         }
         for key in old.keys() {

@@ -109,8 +109,16 @@ fn keeper() -> Vec<Sample> {
         ("relay info, nothing optional", Message::RelayInfo(hidden), hidden_fields),
         (
             "relay register",
-            Message::RelayRegister(RelayRegister { capabilities }),
-            json!({ "capabilities": { "max_message_size": 65_536, "max_storage_duration": 604_800 } }),
+            Message::RelayRegister(RelayRegister { capabilities, invite: None }),
+            json!({ "capabilities": { "max_message_size": 65_536, "max_storage_duration": 604_800 }, "invite": null }),
+        ),
+        (
+            "relay register, with an invitation",
+            Message::RelayRegister(RelayRegister { capabilities, invite: Some(token) }),
+            json!({
+                "capabilities": { "max_message_size": 65_536, "max_storage_duration": 604_800 },
+                "invite": "42".repeat(16),
+            }),
         ),
         (
             "relay registered",

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use sremp_common::id::{Token, hex};
 use sremp_common::text::{
-    ContactLink, decode_contact_link, decode_identity_key, decode_relay_link, encode_contact_link,
-    encode_identity_key, encode_relay_link,
+    ContactLink, RelayLink, decode_contact_link, decode_identity_key, decode_relay_link,
+    encode_contact_link, encode_identity_key, encode_relay_link,
 };
 use sremp_common::wire::{List, encode};
 
@@ -31,8 +31,11 @@ pub(super) fn file() -> File {
     {
         add(name, "id", &encode_identity_key(&key), key.as_bytes());
     }
-    let relay = relay_record();
+    let relay = RelayLink::from(relay_record());
     add("relay link", "relay link", &encode_relay_link(&relay), &encode(&relay));
+    let invited = RelayLink { invite: Some(Token::new([0x78; 16])), ..relay };
+    let text = encode_relay_link(&invited);
+    add("relay link, with an invitation", "relay link", &text, &encode(&invited));
     for (name, link) in [("contact link", contact_link()), ("contact link, bare", bare_link())] {
         add(name, "contact link", &encode_contact_link(&link), &encode(&link));
     }
@@ -105,7 +108,7 @@ fn case_mixed(last: &str, _text: &str) -> String {
 
 fn add_other_roles(file: &mut File) {
     let id = encode_identity_key(&alice().identity.key());
-    let relay = encode_relay_link(&relay_record());
+    let relay = encode_relay_link(&relay_record().into());
     let mut add = |name: &str, why: &str, role: &str, text: &str| {
         assert!(!accepts(role, text), "{name} is accepted");
         let item: Value = json!({ "role": role, "text": text });
@@ -122,6 +125,13 @@ fn add_other_roles(file: &mut File) {
     add("Bech32 instead of Bech32m", "the constant of BIP 173", "id", &plain_bech32());
     add("an id of 31 bytes", "an identity key has 32 bytes", "id", &with_prefix("sremp", &[7; 31]));
     add("an id of small order", "not an identity key", "id", &with_prefix("sremp", &[0; 32]));
+    let no_invite = [&[0x93], &encode(&relay_record())[1..], &[0xC0]].concat();
+    add(
+        "a relay link with nil for an invitation",
+        "an invitation that is not there is left out",
+        "relay link",
+        &with_prefix("sremprelay", &no_invite),
+    );
     let mut trailing = encode(&relay_record());
     trailing.push(0xC0);
     add(

@@ -30,6 +30,7 @@ pub(super) fn sample(number: u8, e: &mut Entropy) -> Message {
                 max_message_size: int32(e),
                 max_storage_duration: int32(e),
             },
+            invite: option(e, |e| Token::new(e.array())),
         }),
         19 => Message::RelayRegistered(RelayRegistered {
             info: relay_info(e),

@@ -210,6 +210,28 @@ fn work_opens_for_its_hour_blob_and_relay() {
     assert_eq!(rig.store_one(1, b"a", by_work(&relay(), 1, b"a", hour)), not_admitted);
 }
 
+/// L23: nor what its owner wishes, nor whether the relay is full.
+#[test]
+fn l23_work_buys_no_knowledge_about_a_mailbox() {
+    let mut rig = Rig::with_owner(|config| config.pow_difficulty = POW);
+    rig.open(2, Some(2));
+    // Person 2 takes short blobs only; person 5 has no mailbox; person 6 is banned.
+    rig.register(2, 10, 9);
+    rig.open(6, Some(6));
+    rig.register(6, u32::MAX, 9);
+    rig.engine.set_banned([key(6)].into());
+    let hour = rig.now.wall.hour();
+    rig.open(3, None);
+    for room in [Room::Plenty, Room::NoNewOwners, Room::NoNewMessages] {
+        rig.engine.set_room(room);
+        for bytes in [&[7; 20][..], &[]] {
+            let mut answer = |owner| rig.store(3, bytes, &[by_work(&relay(), owner, bytes, hour)]);
+            let none = answer(5);
+            assert_eq!((answer(2), answer(6)), (none.clone(), none), "{room:?}");
+        }
+    }
+}
+
 /// L23: a stranger cannot tell a full mailbox from none, nor a wrong token from no mailbox.
 #[test]
 fn l23_answers_are_no_oracle() {
@@ -227,6 +249,119 @@ fn l23_answers_are_no_oracle() {
     let none = rig.store(2, b"x", &[by_token(5, 9)]);
     assert_eq!(wrong, none);
     assert_eq!(wrong[0].refused, Some(ErrorCode::NotAdmitted));
+}
+
+/// L01: who floods a mailbox leaves room for everybody above: work for links, links for contacts,
+/// one conversation for the others, and all of them for other mailboxes.
+#[test]
+fn l01_a_flood_leaves_room_for_everybody_else() {
+    let mut rig = Rig::with_owner(|config| {
+        config.limits.max_messages = 400;
+        config.limits.max_bytes = 400 * 1024;
+        config.stranger_share = 10;
+        config.sender_share = 25;
+        config.pow_difficulty = 1;
+        config.pow_per_minute = 0;
+    });
+    let tokens: Vec<_> = (3..9).map(|number| (number, AdmissionClass::Contact, 0)).collect();
+    rig.admit(1, &[&[(2, AdmissionClass::Link, 0)], tokens.as_slice()].concat());
+    rig.open(2, Some(2));
+    rig.register(2, u32::MAX, u32::MAX);
+    rig.admit(2, &[(1, AdmissionClass::Contact, 0)]);
+    let hour = rig.now.wall.hour();
+    let mut next = 0;
+    let mut flood = |rig: &mut Rig, admission: Option<u8>| {
+        let mut stored = 0;
+        for _ in 0..500 {
+            next += 1;
+            let blob = blob(next, 100);
+            let to = admission
+                .map_or_else(|| by_work(&relay(), 1, &blob, hour), |number| by_token(1, number));
+            stored += usize::from(rig.store_one(2, &blob, to).is_none());
+        }
+        stored
+    };
+    assert_eq!(flood(&mut rig, None), 20, "half of the strangers' share");
+    assert_eq!(flood(&mut rig, Some(2)), 20, "the other half is for links");
+    assert_eq!(flood(&mut rig, Some(3)), 160, "alone: until the mailbox is half full");
+    assert_eq!(flood(&mut rig, Some(4)), 100, "then a quarter for each conversation");
+    assert_eq!(flood(&mut rig, Some(3)), 0);
+    assert_eq!(flood(&mut rig, Some(5)), 100, "until the mailbox is full");
+    let own = Recipient { identity_key: key(1), admission: Admission::Session };
+    let result = rig.store(1, b"note", &[own])[0];
+    assert_eq!((result.refused, result.retry_after), (Some(ErrorCode::QuotaExceeded), Some(60)));
+    assert_eq!(rig.store_one(1, &blob(0, 100), by_token(2, 1)), None, "others are unaffected");
+    // Few large blobs are a flood as well as many small ones.
+    rig.pass(31 * 86_400_000);
+    let large = |number: u64| blob(number, 50 * 1024);
+    let stored = (0..9).filter(|n| rig.store_one(1, &large(*n), by_token(1, 3)).is_none());
+    assert_eq!(stored.count(), 4);
+    assert_eq!(rig.store_one(1, &large(99), by_token(1, 4)), None);
+}
+
+/// L18: what nobody fetches goes when it was said to, and its sender knows when: to send it again
+/// is to store it again.
+#[test]
+fn l18_what_expires_was_announced_and_can_be_sent_again() {
+    let mut rig = Rig::with_owner(|config| config.limits.retention = 7_200);
+    rig.open(2, None);
+    let first = rig.store(2, b"blob", &[by_token(1, 1)])[0];
+    let until = first.expires_at.expect("the sender is told");
+    assert_eq!(until, rig.now.wall + Duration::from_secs(7_200));
+    rig.pass(7_199_000);
+    assert_eq!(rig.totals().messages, 1);
+    let again = rig.store(2, b"blob", &[by_token(1, 1)])[0];
+    assert_eq!(again, first, "still the same message, with the same end");
+    rig.pass(61_000);
+    assert!(rig.now.wall >= until);
+    assert_eq!(rig.totals(), crate::store::Totals { mailboxes: 1, ..Default::default() });
+    let later = rig.store(2, b"blob", &[by_token(1, 1)])[0];
+    assert_eq!(later.expires_at, Some(rig.now.wall + Duration::from_secs(7_200)));
+    rig.retrieve(1, 1 << 20);
+    assert_eq!(rig.pushed(1).len(), 1, "it is there again, once");
+    // A clock that is set back never makes a message older than it was said to become.
+    rig.now.wall = Timestamp::from_millis(NOON);
+    rig.pass(61_000);
+    assert_eq!(rig.totals().messages, 1);
+}
+
+/// Whoever was given a token of before cannot send any more, and whoever has the new one can.
+#[test]
+fn a_new_list_of_tokens_cuts_off_everybody_else() {
+    let mut rig = Rig::with_owner(|_| {});
+    rig.open(2, None);
+    assert_eq!(rig.store_one(2, b"a", by_token(1, 1)), None);
+    rig.admit(1, &[(7, AdmissionClass::Contact, 0)]);
+    for old in [1, 2] {
+        assert_eq!(rig.store_one(2, b"b", by_token(1, old)), Some(ErrorCode::NotAdmitted));
+    }
+    // Not even what is there already is told to somebody who was cut off.
+    assert_eq!(rig.store_one(2, b"a", by_token(1, 1)), Some(ErrorCode::NotAdmitted));
+    assert_eq!(rig.store_one(2, b"b", by_token(1, 7)), None);
+}
+
+/// Under demand work becomes dearer, for everybody and for key packages too.
+#[test]
+fn work_costs_more_while_many_pay() {
+    let mut rig = Rig::with_owner(|config| {
+        config.pow_difficulty = POW;
+        config.pow_per_minute = 60;
+    });
+    rig.open(2, None);
+    let hour = rig.now.wall.hour();
+    for number in 0..40 {
+        let blob = blob(number, 9);
+        assert_eq!(rig.store_one(2, &blob, by_work(&relay(), 1, &blob, hour)), None);
+    }
+    rig.pass(10_000);
+    let difficulty = |rig: &mut Rig| {
+        let answer = rig.ask(2, Message::RelayInfoRequest(Ping()));
+        let Message::RelayInfo(info) = answer else { panic!("{answer:?}") };
+        info.pow_difficulty
+    };
+    assert_eq!(difficulty(&mut rig), POW + 2);
+    rig.pass(120_000);
+    assert_eq!(difficulty(&mut rig), POW, "quiet for two minutes");
 }
 
 proptest! {
@@ -247,8 +382,8 @@ proptest! {
         rig.open(2, None);
         rig.admit(1, &[(1, AdmissionClass::Contact, 0), (2, AdmissionClass::Link, 6)]);
         rig.retrieve(1, u32::MAX);
-        let mut waiting = std::collections::BTreeSet::new();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut waiting = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for (kind, number, length) in steps {
             match kind {
                 0 | 1 => {

@@ -99,7 +99,7 @@ impl Rig {
             commands: sender,
         });
         let capabilities = RelayCapabilities { max_message_size: 99, max_storage_duration: 99 };
-        rig.ask(Message::RelayRegister(RelayRegister { capabilities }));
+        rig.ask(Message::RelayRegister(RelayRegister { capabilities, invite: None }));
         assert!(matches!(rig.answer(), Some(Message::RelayRegistered(_))));
         rig
     }

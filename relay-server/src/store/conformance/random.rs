@@ -92,7 +92,7 @@ fn step(store: &mut dyn Mailboxes, step: &Step, now: u64) -> String {
             format!("{:?}", store.set_admission(&owner(*who), &entries))
         }
         Step::UseToken { owner: who, token: number, take } => {
-            let what = if *take { Use::Take } else { Use::Store };
+            let what = if *take { Use::Take } else { Use::Store { bytes: 100 } };
             let day = at(now).day();
             store.count_use(&owner(*who), &token(*number), day, what).unwrap();
             format!("{:?}", store.token(&owner(*who), &token(*number), day))

@@ -7,7 +7,7 @@ use sremp_common::id::{BlobId, IdentityKey};
 use sremp_common::time::Timestamp;
 use sremp_common::wire::AdmissionClass;
 
-use crate::store::{Mailbox, StoreError, TokenUse, Totals, Use};
+use crate::store::{Invite, Mailbox, StoreError, TokenUse, Totals, Use};
 
 /// Owner, then something of 8 bytes.
 pub(super) type OwnerNumber = [u8; 40];
@@ -26,6 +26,8 @@ pub(super) const MAILBOX_ROW: usize = 56;
 pub(super) const MESSAGE_ROW: usize = 48;
 /// Bytes of [`TokenRow`].
 pub(super) const TOKEN_ROW: usize = 24;
+/// Bytes of [`InviteRow`].
+pub(super) const INVITE_ROW: usize = 12;
 /// Bytes of [`StateRow`].
 pub(super) const STATE_ROW: usize = 40;
 
@@ -185,17 +187,23 @@ pub(super) struct TokenRow {
     pub(super) daily_quota: u32,
     pub(super) day: u64,
     pub(super) stored: u32,
+    /// KiB of the blobs that were stored; at most [`Self::MAX_KIB`].
+    pub(super) stored_kib: u32,
     pub(super) taken: u32,
 }
 
 impl TokenRow {
+    /// The class has a word of 32 bits, of which it needs one byte; the KiB have the others.
+    const MAX_KIB: u32 = (1 << 24) - 1;
+
     pub(super) fn encode(&self) -> [u8; TOKEN_ROW] {
         let class: u32 = match self.class {
             AdmissionClass::Contact => 0,
             AdmissionClass::Link => 1,
         };
+        let word = class | (self.stored_kib.min(Self::MAX_KIB) << 8);
         join(&[
-            &class.to_le_bytes(),
+            &word.to_le_bytes(),
             &self.daily_quota.to_le_bytes(),
             &self.day.to_le_bytes(),
             &self.stored.to_le_bytes(),
@@ -205,7 +213,8 @@ impl TokenRow {
 
     pub(super) fn decode(row: &[u8]) -> Result<Self, StoreError> {
         let mut reader = Reader::new(row);
-        let class = match reader.u32() {
+        let word = reader.u32();
+        let class = match word & 0xFF {
             0 => AdmissionClass::Contact,
             1 => AdmissionClass::Link,
             _ => return Err(StoreError::Corrupt("class in token row")),
@@ -215,6 +224,7 @@ impl TokenRow {
             daily_quota: reader.u32(),
             day: reader.u64(),
             stored: reader.u32(),
+            stored_kib: word >> 8,
             taken: reader.u32(),
         };
         reader.end(row, "token row")
@@ -227,19 +237,41 @@ impl TokenRow {
             class: self.class,
             daily_quota: self.daily_quota,
             stored: if same { self.stored } else { 0 },
+            stored_bytes: if same { u64::from(self.stored_kib).saturating_mul(1024) } else { 0 },
             taken: if same { self.taken } else { 0 },
         }
     }
 
     /// The row after one more use on `day`.
     pub(super) fn used(mut self, day: u64, what: Use) -> Self {
-        let TokenUse { stored, taken, .. } = self.on(day);
-        self.day = day;
-        (self.stored, self.taken) = match what {
-            Use::Store => (stored.saturating_add(1), taken),
-            Use::Take => (stored, taken.saturating_add(1)),
-        };
+        if self.day != day {
+            self = Self { day, stored: 0, stored_kib: 0, taken: 0, ..self };
+        }
+        match what {
+            Use::Store { bytes } => {
+                let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+                self.stored = self.stored.saturating_add(1);
+                self.stored_kib = self.stored_kib.saturating_add(kib).min(Self::MAX_KIB);
+            }
+            Use::Take => self.taken = self.taken.saturating_add(1),
+        }
         self
+    }
+}
+
+/// One row of the table of invitations.
+pub(super) struct InviteRow(pub(super) Invite);
+
+impl InviteRow {
+    pub(super) fn encode(&self) -> [u8; INVITE_ROW] {
+        join(&[&self.0.uses.to_le_bytes(), &self.0.expires_at.as_millis().to_le_bytes()])
+    }
+
+    pub(super) fn decode(row: &[u8]) -> Result<Invite, StoreError> {
+        let mut reader = Reader::new(row);
+        let invite =
+            Invite { uses: reader.u32(), expires_at: Timestamp::from_millis(reader.u64()) };
+        reader.end(invite, "invitation row")
     }
 }
 
@@ -253,7 +285,9 @@ pub(super) struct StateRow {
 
 impl StateRow {
     /// Layout of all tables. Raised when an older program would misread them.
-    const LAYOUT: u64 = 1;
+    ///
+    /// 2: the use of a token counts KiB in the upper bits of its class.
+    const LAYOUT: u64 = 2;
 
     pub(super) fn encode(&self) -> [u8; STATE_ROW] {
         join(&[
@@ -310,6 +344,7 @@ mod tests {
             daily_quota: 1,
             day: 2,
             stored: 3,
+            stored_kib: TokenRow::MAX_KIB,
             taken: u32::MAX,
         };
         let row = token.encode();
