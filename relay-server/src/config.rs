@@ -167,6 +167,12 @@ pub struct MailboxesSection {
 pub struct StoreSection {
     /// Bytes of the database that are kept in memory.
     pub cache_bytes: u64,
+    /// Bytes that must be free on the disk for new mailboxes.
+    pub free_for_mailboxes: u64,
+    /// Bytes that must be free on the disk for new messages.
+    pub free_for_messages: u64,
+    /// Bytes that a file keeps occupied, to be given up when the disk is full.
+    pub reserve_bytes: u64,
 }
 
 impl Default for ServerSection {
@@ -204,7 +210,12 @@ impl Default for MailboxesSection {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20 }
+        Self {
+            cache_bytes: 64 << 20,
+            free_for_mailboxes: 1 << 30,
+            free_for_messages: 512 << 20,
+            reserve_bytes: 16 << 20,
+        }
     }
 }
 
@@ -253,7 +264,12 @@ impl Config {
         let window = (65_536..=MAX_WINDOW).contains(&boxes.push_window);
         value(window, "mailboxes.push_window", "from 65536 to 4194304 bytes")?;
         let cache = (1 << 20..=1 << 40).contains(&self.store.cache_bytes);
-        value(cache, "store.cache_bytes", "from 1048576 (1 MiB) to 1 TiB")
+        value(cache, "store.cache_bytes", "from 1048576 (1 MiB) to 1 TiB")?;
+        let store = &self.store;
+        let ordered = store.free_for_mailboxes >= store.free_for_messages;
+        let wanted = "at least store.free_for_messages: new mailboxes are refused first";
+        value(ordered, "store.free_for_mailboxes", wanted)?;
+        value(store.reserve_bytes <= 1 << 30, "store.reserve_bytes", "at most 1073741824 (1 GiB)")
     }
 
     /// Where clients reach the relay, as configured.

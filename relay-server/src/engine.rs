@@ -198,10 +198,26 @@ impl Engine {
         self.config = config;
     }
 
+    /// Forgets every session and everything that was not released, as a restart of the process
+    /// would. For a store that had to be opened anew: what the engine knew of it may be wrong.
+    pub fn restart(&mut self) {
+        self.sessions = BTreeMap::new();
+        self.readers = BTreeMap::new();
+        self.due = VecDeque::new();
+        self.outputs = VecDeque::new();
+        self.durability = Durability::Nothing;
+    }
+
     /// Says how much room there is on the disk. What is stored already can be read and deleted
     /// whatever it says.
     pub const fn set_room(&mut self, room: Room) {
         self.room = room;
+    }
+
+    /// What was said last about the room on the disk.
+    #[must_use]
+    pub const fn room(&self) -> Room {
+        self.room
     }
 
     /// Replaces the list of those whom nothing is done for. Their mailboxes stay, and take nothing.

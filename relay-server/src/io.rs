@@ -4,6 +4,7 @@
 
 pub mod keys;
 
+mod disk;
 mod keeper;
 mod place;
 mod session;
@@ -27,7 +28,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use self::keeper::{Job, Keeper, KeeperStatus};
+use self::disk::Disk;
+use self::keeper::{Home, Job, Keeper, KeeperStatus};
 use self::keys::KeyError;
 use self::session::Shared;
 use crate::config::{Config, ConfigError};
@@ -150,7 +152,8 @@ impl Server {
             place::note(data, link)?;
         }
         let engine = Engine::new(config.engine(), id, incarnation);
-        let keeper = Keeper::start(store, engine, clock).map_err(system("a thread"))?;
+        let home = home(config, data);
+        let keeper = Keeper::start(store, home, engine, clock).map_err(system("a thread"))?;
         let server = &config.server;
         Ok(Self {
             data: data.to_owned(),
@@ -231,7 +234,8 @@ impl Reloader {
     pub async fn reload(&self, config: &Config) {
         if let Some(jobs) = self.0.upgrade() {
             // When the thread is gone the whole program is about to end.
-            let _ = jobs.send(Job::Configure(config.engine())).await;
+            let _ =
+                jobs.send(Job::Configure(Box::new(config.engine()), config.store.clone())).await;
         }
     }
 }
@@ -285,6 +289,14 @@ pub fn link(config: &Config, data: &Path) -> Result<String, ServeError> {
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
     move |source| ServeError::System { what, source }
+}
+
+/// Where the store is when it must be opened again while the relay runs.
+fn home(config: &Config, data: &Path) -> Home {
+    let path = data.join(STORE_FILE);
+    let cache = usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX);
+    let disk = Some(Disk::new(&path, config.store.clone()));
+    Home { open: Box::new(move || RedbStore::open(&path, cache)), disk }
 }
 
 /// Opens the store, and makes sure that everything about it is on disk before anybody is served.

@@ -42,6 +42,10 @@ pub enum StoreError {
     /// The database, or the disk below it, failed.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room left on the disk. Nothing of the transaction was stored, and what was
+    /// stored before it is safe; the store must be opened anew.
+    #[error("the disk is full")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A message was put where no mailbox is: a defect of the caller.
     #[error("there is no such mailbox")]
     NoMailbox,

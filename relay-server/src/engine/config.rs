@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use sremp_common::id::IdentityKey;
 use sremp_common::limit::{MAX_BLOB, MAX_BLOB_STRANGER};
 use sremp_common::wire::RelayLimits;
@@ -36,7 +37,8 @@ impl Registration {
 }
 
 /// How much room there is below the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Room {
     /// Enough.
     #[default]

@@ -10,12 +10,13 @@ use sremp_common::entropy::Entropy;
 use sremp_common::id::Incarnation;
 use sremp_common::key::IdentitySecret;
 use sremp_common::wire::{
-    Ack, Admission, Bin, List, Ping, Recipient, RelayCapabilities, RelayRegister, RetrieveMessages,
-    StoreMessage,
+    Ack, Admission, Bin, ErrorCode, List, Ping, Recipient, RelayCapabilities, RelayRegister,
+    RetrieveMessages, StoreMessage,
 };
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::store::{Mailboxes as _, RedbMailboxes};
 
 /// A disk in memory that can be told to fail, and counts what is made durable.
 #[derive(Clone, Debug)]
@@ -25,13 +26,25 @@ struct Disk(Arc<DiskState>);
 struct DiskState {
     memory: InMemoryBackend,
     fails: AtomicBool,
+    /// No byte beyond this one finds room.
+    size: AtomicU64,
     syncs: AtomicU64,
 }
 
 impl Disk {
     fn new() -> Self {
         let (memory, fails, syncs) = (InMemoryBackend::new(), false.into(), 0.into());
-        Self(Arc::new(DiskState { memory, fails, syncs }))
+        Self(Arc::new(DiskState { memory, fails, size: u64::MAX.into(), syncs }))
+    }
+
+    /// Whether bytes up to here find room.
+    fn check(&self, end: u64) -> io::Result<()> {
+        let fits = end <= self.0.size.load(Ordering::SeqCst);
+        if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    fn set_size(&self, size: u64) {
+        self.0.size.store(size, Ordering::SeqCst);
     }
 
     fn syncs(&self) -> u64 {
@@ -49,6 +62,7 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check(len)?;
         self.0.memory.set_len(len)
     }
 
@@ -61,6 +75,7 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check(offset + u64::try_from(data.len()).unwrap())?;
         self.0.memory.write(offset, data)
     }
 }
@@ -76,10 +91,9 @@ struct Rig {
     keeper: Keeper,
     jobs: mpsc::Sender<Job>,
     commands: mpsc::Receiver<Command>,
+    session: SessionId,
     requests: RequestId,
 }
-
-const SESSION: SessionId = SessionId(1);
 
 impl Rig {
     fn new(room: usize) -> Self {
@@ -87,21 +101,50 @@ impl Rig {
         let disk = Disk::new();
         let store = RedbStore::with_backend(disk.clone(), 1 << 20).unwrap();
         let engine = Engine::new(EngineConfig::default(), key(100), Incarnation::new([1; 16]));
-        let keeper = runtime.block_on(async { Keeper::start(store, engine, Clock::start()) });
+        let again = disk.clone();
+        let open = Box::new(move || RedbStore::with_backend(again.clone(), 1 << 20));
+        let home = Home { open, disk: None };
+        let keeper = runtime.block_on(async { Keeper::start(store, home, engine, Clock::start()) });
         let keeper = keeper.unwrap();
         let jobs = keeper.jobs();
         let (sender, commands) = mpsc::channel(room);
-        let mut rig = Self { runtime, disk, keeper, jobs, commands, requests: 0 };
-        rig.hand_in(Job::Opened {
-            session: SESSION,
-            caller: Some(key(1)),
-            observed: "192.0.2.1:1".parse().unwrap(),
-            commands: sender,
-        });
-        let capabilities = RelayCapabilities { max_message_size: 99, max_storage_duration: 99 };
-        rig.ask(Message::RelayRegister(RelayRegister { capabilities, invite: None }));
-        assert!(matches!(rig.answer(), Some(Message::RelayRegistered(_))));
+        let mut rig =
+            Self { runtime, disk, keeper, jobs, commands, session: SessionId(1), requests: 0 };
+        rig.open(sender);
+        rig.register();
         rig
+    }
+
+    fn open(&self, commands: mpsc::Sender<Command>) {
+        let (session, caller) = (self.session, Some(key(1)));
+        let observed = "192.0.2.1:1".parse().unwrap();
+        self.hand_in(Job::Opened { session, caller, observed, commands });
+    }
+
+    /// Another session of the same person, in place of one that has ended.
+    fn come_again(&mut self) {
+        let (sender, commands) = mpsc::channel(100);
+        self.session = SessionId(self.session.0 + 1);
+        self.commands = commands;
+        self.open(sender);
+    }
+
+    fn register(&mut self) {
+        let capabilities =
+            RelayCapabilities { max_message_size: 100_000, max_storage_duration: 99 };
+        self.ask(Message::RelayRegister(RelayRegister { capabilities, invite: None }));
+        assert!(matches!(self.answer(), Some(Message::RelayRegistered(_))));
+    }
+
+    /// Stores a long blob; gives the refusal, or nothing at the end of the session.
+    fn store_long(&mut self, number: u8) -> Option<Option<ErrorCode>> {
+        let to = Recipient { identity_key: key(1), admission: Admission::Session };
+        let blob = Bin::new(vec![number; 60_000]).unwrap();
+        let recipients = List::new(vec![to]).unwrap();
+        self.ask(Message::StoreMessage(StoreMessage { blob, recipients }));
+        let answer = self.answer()?;
+        let Message::StoreResponse(response) = answer else { panic!("{answer:?}") };
+        Some(response.results[0].refused)
     }
 
     fn hand_in(&self, job: Job) {
@@ -110,7 +153,7 @@ impl Rig {
 
     fn ask(&mut self, message: Message) {
         self.requests += 2;
-        self.hand_in(Job::Request { session: SESSION, id: self.requests, message });
+        self.hand_in(Job::Request { session: self.session, id: self.requests, message });
     }
 
     fn store(&mut self, number: u8) {
@@ -214,5 +257,70 @@ fn draining_says_goodbye_to_all_sessions_and_to_late_ones() {
     let (session, observed) = (SessionId(2), "192.0.2.1:1".parse().unwrap());
     rig.hand_in(Job::Opened { session, caller: None, observed, commands });
     assert!(is_goodbye(late.blocking_recv()));
+    assert!(rig.stop().is_none());
+}
+
+/// L02: the disk is full to the last byte in the middle of a commit. Nothing acknowledged is lost,
+/// what waits can be read and deleted, and the service comes back by itself.
+#[test]
+fn l02_a_full_disk_loses_nothing_and_passes() {
+    let mut rig = Rig::new(100);
+    let mut kept: u8 = 0;
+    rig.disk.set_size(4 << 20);
+    // Until the disk is full: that store is not answered, and the session ends.
+    while let Some(refused) = rig.store_long(kept) {
+        assert_eq!(refused, None, "no mark was set, so nothing is refused before");
+        kept += 1;
+    }
+    assert!(kept > 10, "{kept}");
+    // Now new messages are refused, and what was acknowledged is there.
+    rig.come_again();
+    rig.register();
+    assert_eq!(rig.store_long(200), Some(Some(ErrorCode::Unavailable)));
+    assert_eq!(rig.status().messages, u64::from(kept));
+    rig.ask(Message::RetrieveMessages(RetrieveMessages { window: 4 << 20 }));
+    let mut read = Vec::new();
+    while read.len() < usize::from(kept) {
+        let Some(Message::MessageBatch(batch)) = rig.answer() else { panic!() };
+        for message in batch.messages {
+            assert!(message.blob.len() == 60_000 && message.blob.iter().all(|b| *b < kept));
+            read.push(message.sequence);
+            let sequences = List::new(vec![message.sequence]).unwrap();
+            rig.ask(Message::Ack(Ack { sequences }));
+        }
+    }
+    assert_eq!(rig.status().messages, 0, "drained on the full disk");
+    // After a pause, in the room that became free.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while rig.store_long(201) != Some(None) {
+        assert!(std::time::Instant::now() < deadline, "the service does not come back");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(matches!(rig.answer(), Some(Message::MessageBatch(_))));
+    assert!(rig.stop().is_none());
+}
+
+/// L02: not even the reopening finds room, until somebody makes some.
+#[test]
+fn l02_a_disk_without_any_room_is_waited_for() {
+    let mut rig = Rig::new(100);
+    assert_eq!(rig.store_long(1), Some(None));
+    rig.disk.set_size(0);
+    assert_eq!(rig.store_long(2), None);
+    rig.come_again();
+    rig.ask(Message::RelayInfoRequest(Ping()));
+    assert_eq!(rig.answer(), None, "turned away");
+    rig.disk.set_size(u64::MAX);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        rig.come_again();
+        rig.ask(Message::RelayInfoRequest(Ping()));
+        if rig.answer().is_some() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the service does not come back");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(rig.status().messages, 1);
     assert!(rig.stop().is_none());
 }
