@@ -1,15 +1,28 @@
 //! What a group costs on the wire, and what relays keep of it: production nodes and relays on the
 //! simulator; then the bytes that left, and every byte on the relays' disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::OnceLock;
 
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use sremp_common::id::IdentityKey;
+use sremp_common::wire::{Admission, Bin, List, Message, Recipient, StoreMessage};
 use sremp_node::api::{Command, GroupView, MessageState, Reply};
 use sremp_sim::World;
 use sremp_sim::disk::Disk;
+use tokio::runtime::Runtime;
+
+use crate::relay_client::{Client, person, token_of};
+use crate::relay_program::Relay;
 
 /// The blobs of a relay, by its own number.
 const BLOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay.blobs");
+/// What a relay knows of each message: owner and sequence, then blob, name, times, length.
+const MESSAGES: TableDefinition<'_, &[u8; 40], &[u8; 48]> = TableDefinition::new("relay.messages");
+/// Nonce and tag of a wrapped blob.
+const HEAD: usize = 32;
 
 /// The blobs on a relay's disk.
 fn blobs(world: &World, relay: usize) -> Vec<Vec<u8>> {
@@ -26,9 +39,9 @@ fn group_of(world: &mut World, host: usize, name: &str) -> GroupView {
     }
 }
 
-fn send(world: &mut World, text: &str) -> String {
+fn write(world: &mut World, host: usize, text: &str) -> String {
     let command = Command::Send { to: "group:team".into(), text: text.into(), reply_to: None };
-    match world.command(0, command) {
+    match world.command(host, command) {
         Ok(Reply::Sent(view)) => view.message_id,
         other => panic!("not sent: {other:?}"),
     }
@@ -76,12 +89,12 @@ fn a_message_leaves_once_for_each_relay_and_is_kept_once_there() {
     let mut world = team(7, MEMBERS, 2);
     let relays = [MEMBERS + 1, MEMBERS + 2];
     // The first message opens the sessions, and renews the keys.
-    send(&mut world, "hello");
+    write(&mut world, 0, "hello");
     world.pass(5_000);
     let before: BTreeSet<_> = relays.iter().flat_map(|relay| blobs(&world, *relay)).collect();
     let carried = relays.map(|relay| world.bytes_carried(0, relay));
 
-    let id = send(&mut world, &"x".repeat(TEXT));
+    let id = write(&mut world, 0, &"x".repeat(TEXT));
     world.pass(5_000);
     assert_eq!(state_of(&mut world, &id), MessageState::Sent);
 
@@ -104,4 +117,170 @@ fn a_message_leaves_once_for_each_relay_and_is_kept_once_there() {
         uploaded <= u64::try_from(allowed).unwrap(),
         "{uploaded} bytes uploaded, {allowed} allowed"
     );
+}
+
+/// Every form in which something secret could stand somewhere: as bytes, as text, as hexadecimal.
+#[derive(Clone, Default)]
+struct Secrets(BTreeMap<String, Vec<u8>>);
+
+impl Secrets {
+    fn add(&mut self, what: &str, bytes: &[u8]) {
+        self.0.insert(what.to_owned(), bytes.to_vec());
+        self.0.insert(format!("{what}, in hexadecimal"), hex(bytes).into_bytes());
+    }
+
+    /// Nothing of it is in `bytes`.
+    fn check(&self, place: &str, bytes: &[u8]) {
+        let mut heads: BTreeMap<&[u8], Vec<(&str, &[u8])>> = BTreeMap::new();
+        for (what, secret) in &self.0 {
+            heads.entry(&secret[..4]).or_default().push((what, secret));
+        }
+        for (at, head) in bytes.windows(4).enumerate() {
+            for (what, secret) in heads.get(head).into_iter().flatten() {
+                assert!(!bytes[at..].starts_with(secret), "{place} holds {what}");
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        hex.chars().map(|digit| u8::try_from(digit.to_digit(16).unwrap()).unwrap()).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// A group of five whose first member, and creator, has no mailbox at the relay; everybody wrote,
+/// the name and the keys changed, then all but the first were switched off, and it wrote again.
+fn conversation() -> &'static Conversation {
+    static CONVERSATION: OnceLock<Conversation> = OnceLock::new();
+    CONVERSATION.get_or_init(converse)
+}
+
+/// What is left of a conversation.
+struct Conversation {
+    /// Everything on the relay's disk.
+    image: Vec<u8>,
+    /// What may not be there.
+    secrets: Secrets,
+    /// The group's blobs.
+    wrapped: BTreeSet<Vec<u8>>,
+    /// Somebody who has a mailbox there.
+    owner: IdentityKey,
+}
+
+fn converse() -> Conversation {
+    const MEMBERS: usize = 4;
+    let mut world = team(11, MEMBERS, 1);
+    let relay = MEMBERS + 1;
+    let mut secrets = Secrets::default();
+    let mut wrapped = BTreeSet::new();
+    for round in 0..6 {
+        let name = format!("a telling name {round}");
+        world
+            .command(0, Command::GroupRename { group: "team".into(), name: name.clone() })
+            .unwrap();
+        let before: BTreeSet<_> = blobs(&world, relay).into_iter().collect();
+        let text = format!("a telling text {round}");
+        let command = Command::Send { to: name.clone(), text: text.clone(), reply_to: None };
+        let Ok(Reply::Sent(sent)) = world.command(0, command) else { panic!("not sent") };
+        world.pass(3_000);
+        wrapped.extend(blobs(&world, relay).into_iter().filter(|blob| !before.contains(blob)));
+        let view = group_of(&mut world, 0, &name);
+        secrets.add("the group's name", name.as_bytes());
+        secrets.add("a text", text.as_bytes());
+        secrets.add("a message id", &bytes_of(&sent.message_id));
+        secrets.add("the group's id", &bytes_of(&view.id));
+        secrets.add("an epoch authenticator", &bytes_of(&view.epoch_authenticator));
+        world.command(0, Command::GroupRename { group: name, name: "team".into() }).unwrap();
+    }
+    secrets.add("the sender's name", b"node1");
+    secrets.add("the sender's identity key", world.node(0).key().as_bytes());
+    secrets.add("the sender's id", world.node(0).key().to_string().as_bytes());
+    let owner = world.node(1).key();
+    Conversation { image: world.relay_image(relay), secrets, wrapped, owner }
+}
+
+#[test]
+fn a_relay_keeps_nothing_that_tells_a_group() {
+    let Conversation { image, secrets, wrapped, owner } = conversation();
+    secrets.check("the relay's disk", image);
+    // The check finds what is there: the owners of mailboxes, and their names.
+    let there = |needle: &[u8]| image.windows(needle.len()).any(|window| window == needle);
+    assert!(there(owner.as_bytes()) && there(b"node2"));
+
+    // Two blobs of the group have nothing in common: neither nonce nor tag nor eight bytes anywhere.
+    assert!(wrapped.len() >= 12, "six messages and as many commits, at least");
+    let mut seen = BTreeSet::new();
+    for blob in wrapped {
+        let own: BTreeSet<&[u8]> = blob.windows(8).collect();
+        assert!(own.is_disjoint(&seen), "two blobs have bytes in common");
+        seen.extend(own);
+    }
+}
+
+#[test]
+fn what_a_relay_knows_of_two_messages_of_a_group_is_who_got_them() {
+    let disk = Disk::of(conversation().image.clone());
+    let database = redb::Builder::new().create_with_backend(disk).unwrap();
+    let table = database.begin_read().unwrap().open_table(MESSAGES).unwrap();
+    let mut owners: BTreeMap<u64, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    for row in table.iter().unwrap() {
+        let (key, value) = row.unwrap();
+        let (key, value) = (key.value(), value.value());
+        let blob = u64::from_le_bytes(value[..8].try_into().unwrap());
+        owners.entry(blob).or_default().insert(key[..32].to_vec());
+        assert!(names.insert(value[8..24].to_vec()), "a blob has one name in each mailbox");
+    }
+    let of_all = owners.values().filter(|owners| owners.len() == 4).count();
+    assert!(of_all >= 12, "each message is one row for each mailbox, over one blob");
+}
+
+#[test]
+fn a_relay_logs_nothing_that_tells_a_group() {
+    let Conversation { secrets, wrapped, .. } = conversation();
+    let mut secrets = secrets.clone();
+    wrapped.iter().for_each(|blob| secrets.add("the head of a blob", &blob[..HEAD]));
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("relay.toml");
+    std::fs::write(&config, "[log]\nlevel = \"trace\"\n").unwrap();
+    let log = directory.path().join("log");
+    let data = directory.path().join("data");
+    let arguments = ["--config", config.to_str().unwrap()];
+    let relay = Relay::start_logging(&data, &arguments, Stdio::from(File::create(&log).unwrap()));
+    Runtime::new().unwrap().block_on(async {
+        let mut recipients = Vec::new();
+        for number in 1..=4 {
+            let owner = person(number);
+            let identity_key = owner.identity.key();
+            let admission = Admission::Token(token_of(number));
+            recipients.push(Recipient { identity_key, admission });
+            let mut client =
+                Client::dial(relay.address, relay.key, owner, false, number).await.unwrap();
+            client.open_mailbox(number, 1024 * 1024).await.unwrap();
+        }
+        let mut sender = Client::dial(relay.address, relay.key, person(9), true, 9).await.unwrap();
+        for blob in wrapped {
+            let message = Message::StoreMessage(StoreMessage {
+                blob: Bin::new(blob.clone()).unwrap(),
+                recipients: List::truncated(recipients.clone()),
+            });
+            let answer = sender.ask(&message).await.unwrap();
+            let Message::StoreResponse(response) = answer else { panic!("{answer:?}") };
+            assert!(response.results.iter().all(|result| result.refused.is_none()));
+        }
+    });
+    assert_eq!(relay.terminate(), Some(0));
+    let log = std::fs::read(&log).unwrap();
+    assert!(!log.is_empty(), "the relay logs something at this level");
+    (1..=4).for_each(|number| {
+        secrets.add("a recipient's name", format!("person {number}").as_bytes());
+        secrets.add("a recipient's id", person(number).identity.key().to_string().as_bytes());
+    });
+    secrets.add("the sender", person(9).identity.key().to_string().as_bytes());
+    secrets.check("the relay's log", &log);
 }

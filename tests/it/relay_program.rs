@@ -71,10 +71,15 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts a relay on a free port and waits until it is ready.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_logging(data, arguments, Stdio::null())
+    }
+
+    /// As [`Self::start`], with somewhere to put what it logs.
+    pub(crate) fn start_logging(data: &Path, arguments: &[&str], log: Stdio) -> Self {
         let data = data.to_str().unwrap();
         let fixed = ["--json", "run", "--data", data, "--listen", "127.0.0.1:0"];
         let mut command = command(&[&fixed, arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
