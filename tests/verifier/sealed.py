@@ -65,13 +65,56 @@ def xchacha20(key, nonce):
 
 # --- Wrap ---
 
+def siphash24(key, data):
+    """SipHash-2-4 (Aumasson, Bernstein: SipHash: a fast short-input PRF), 8 bytes little-endian."""
+    mask = (1 << 64) - 1
+    k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
+    v = [
+        k0 ^ 0x736F6D6570736575,
+        k1 ^ 0x646F72616E646F6D,
+        k0 ^ 0x6C7967656E657261,
+        k1 ^ 0x7465646279746573,
+    ]
+
+    def rotate(x, bits):
+        return (x << bits | x >> (64 - bits)) & mask
+
+    def rounds(count):
+        for _ in range(count):
+            v[0] = (v[0] + v[1]) & mask
+            v[2] = (v[2] + v[3]) & mask
+            v[1] = rotate(v[1], 13) ^ v[0]
+            v[3] = rotate(v[3], 16) ^ v[2]
+            v[0] = rotate(v[0], 32)
+            v[2] = (v[2] + v[1]) & mask
+            v[0] = (v[0] + v[3]) & mask
+            v[1] = rotate(v[1], 17) ^ v[2]
+            v[3] = rotate(v[3], 21) ^ v[0]
+            v[2] = rotate(v[2], 32)
+
+    whole = len(data) // 8 * 8
+    last = data[whole:] + bytes(7 - len(data) % 8) + bytes([len(data) % 256])
+    for at in range(0, whole, 8):
+        word = int.from_bytes(data[at : at + 8], "little")
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    word = int.from_bytes(last, "little")
+    v[3] ^= word
+    rounds(2)
+    v[0] ^= word
+    v[2] ^= 0xFF
+    rounds(4)
+    return (v[0] ^ v[1] ^ v[2] ^ v[3]).to_bytes(8, "little")
+
+
 def wrap_keys(exporter):
-    return labelled_hash("wrap", b"", exporter), labelled_hash("tag", b"", exporter)
+    return labelled_hash("wrap", b"", exporter), labelled_hash("tag", b"", exporter)[:16]
 
 
 def wrap(exporter, nonce, kind, data):
     wrap_key, tag_key = wrap_keys(exporter)
-    tag = labelled_hash("tag", tag_key, nonce)[:8]
+    tag = siphash24(tag_key, nonce)
     cipher, inner = xchacha20(wrap_key, nonce)
     return nonce + tag + cipher.encrypt(inner, pad(kind, data), tag)
 
@@ -80,7 +123,7 @@ def unwrap(exporter, blob):
     wrap_key, tag_key = wrap_keys(exporter)
     nonce, tag, sealed = blob[:24], blob[24:32], blob[32:]
     require(len(tag) == 8, "shorter than nonce and tag")
-    require(labelled_hash("tag", tag_key, nonce)[:8] == tag, "the tag of no state")
+    require(siphash24(tag_key, nonce) == tag, "the tag of no state")
     cipher, inner = xchacha20(wrap_key, nonce)
     try:
         return unpad(cipher.decrypt(inner, sealed, tag))

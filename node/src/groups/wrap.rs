@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! blob = nonce (24) || tag (8) || XChaCha20-Poly1305(wrap key, nonce, aad = tag, padded)
-//! tag  = first 8 bytes of LabelledHash("tag", ctx = tag key, body = nonce)
+//! tag  = SipHash-2-4(tag key, nonce), little-endian
 //! ```
 //! Both keys come from the MLS exporter of the state's epoch. By the tag a member finds the state; for
-//! anybody else two blobs have nothing in common.
+//! anybody else two blobs have nothing in common. The tag is computed for each kept state until one
+//! matches, so it has to be cheap; it finds, and proves nothing: that is the AEAD's part.
 
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{Key, KeyInit as _, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
+use siphasher::sip::SipHasher24;
 use sremp_common::hash::labelled_hash;
 use sremp_common::label::HashLabel;
 
@@ -23,7 +25,7 @@ const TAG: usize = 8;
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct WrapKeys {
     wrap: ByteArray<32>,
-    tag: ByteArray<32>,
+    tag: ByteArray<16>,
 }
 
 impl std::fmt::Debug for WrapKeys {
@@ -35,17 +37,17 @@ impl std::fmt::Debug for WrapKeys {
 impl WrapKeys {
     /// The keys of an epoch's exporter secret.
     pub(super) fn derive(exporter: &[u8]) -> Self {
+        let mut tag = [0; 16];
+        let hash = labelled_hash(HashLabel::Tag, &[], exporter);
+        tag.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
         Self {
             wrap: ByteArray::new(labelled_hash(HashLabel::Wrap, &[], exporter)),
-            tag: ByteArray::new(labelled_hash(HashLabel::Tag, &[], exporter)),
+            tag: ByteArray::new(tag),
         }
     }
 
     fn tag(&self, nonce: &[u8]) -> [u8; TAG] {
-        let hash = labelled_hash(HashLabel::Tag, self.tag.as_slice(), nonce);
-        let mut tag = [0; TAG];
-        tag.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        tag
+        SipHasher24::new_with_key(&self.tag).hash(nonce).to_le_bytes()
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
@@ -107,6 +109,15 @@ mod tests {
         assert_eq!(theirs.unwrap(&blob), None);
         assert!(Blob::parse(&bytes[..NONCE + TAG - 1]).is_none());
         assert_eq!(format!("{ours:?}"), "WrapKeys([redacted])");
+    }
+
+    #[test]
+    fn tags_are_siphash() {
+        // The test vector of the paper: key 00 to 0f, message 00 to 0e.
+        let bytes: Vec<u8> = (0..16).collect();
+        let key: [u8; 16] = bytes.clone().try_into().unwrap();
+        let hash = SipHasher24::new_with_key(&key).hash(&bytes[..15]);
+        assert_eq!(hash, 0xa129_ca61_49be_45e5);
     }
 
     #[test]

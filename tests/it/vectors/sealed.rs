@@ -46,8 +46,9 @@ fn wrap_key() -> [u8; 32] {
     labelled_hash(HashLabel::Wrap, &[], &EXPORTER)
 }
 
-fn tag_key() -> [u8; 32] {
-    labelled_hash(HashLabel::Tag, &[], &EXPORTER)
+fn tag_key() -> [u8; 16] {
+    let hash = labelled_hash(HashLabel::Tag, &[], &EXPORTER);
+    *hash.first_chunk().unwrap()
 }
 
 /// Kind, length and bytes, filled up with zeros to a bucket of 256 bytes or a doubling of it.
@@ -61,12 +62,11 @@ fn padded(kind: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// What any member of the epoch can make of any bytes.
 fn wrapped(nonce: [u8; 24], padded: &[u8], with_tag: bool) -> Vec<u8> {
-    let hash = labelled_hash(HashLabel::Tag, &tag_key(), &nonce);
-    let tag = hash.split_at(8).0;
+    let tag = siphasher::sip::SipHasher24::new_with_key(&tag_key()).hash(&nonce).to_le_bytes();
     let cipher = XChaCha20Poly1305::new(&wrap_key().into());
-    let aad: &[u8] = if with_tag { tag } else { &[] };
+    let aad: &[u8] = if with_tag { &tag } else { &[] };
     let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: padded, aad }).unwrap();
-    [nonce.as_slice(), tag, &sealed].concat()
+    [nonce.as_slice(), &tag, &sealed].concat()
 }
 
 fn add_wrapped(file: &mut File) {
