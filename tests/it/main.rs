@@ -13,6 +13,7 @@ mod backlog;
 mod decoders;
 mod documents;
 mod group_wire;
+mod groups;
 mod layers;
 mod relay_client;
 mod relay_process;

@@ -10,7 +10,7 @@ use sremp_common::identity::{Flags, IdentityData, RelayRecord};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
 use sremp_common::time::{Instant, Now};
-use sremp_common::wire::{Endpoint, List};
+use sremp_common::wire::{Endpoint, List, Message, RequestId, StoreResponse, StoreResult};
 use sremp_node::api::{ApiError, Command, Reply};
 use sremp_node::identity::Own;
 use sremp_node::node::{Input, Node, NodeConfig, Output};
@@ -21,6 +21,7 @@ use sremp_relay::store::{Mailboxes as _, RedbMailboxes, RedbStore};
 
 use crate::disk::Disk;
 use crate::net::ConnId;
+use crate::trick::Tricks;
 
 /// What a machine wants the world to do.
 #[derive(Debug)]
@@ -60,8 +61,13 @@ pub struct NodeHost {
     secret: IdentitySecret,
     endpoint: Endpoint,
     entropy: Entropy,
+    /// How many it was handed.
+    inputs: u64,
     running: Option<(Store, Node)>,
 }
+
+/// Inputs of a node after which its invariants are looked at.
+const CHECKED_EVERY: u64 = 16;
 
 impl NodeHost {
     /// A fresh node, not running.
@@ -75,7 +81,7 @@ impl NodeHost {
         Own::create(&tx, secret.clone(), username, &mut entropy, now).unwrap();
         tx.accept().unwrap();
         tx.commit().unwrap();
-        Self { name, disk, secret, endpoint, entropy, running: None }
+        Self { name, disk, secret, endpoint, entropy, inputs: 0, running: None }
     }
 
     /// Its name.
@@ -144,11 +150,17 @@ impl NodeHost {
 
     fn input(&mut self, input: Input, now: Now) -> (Vec<Want>, Vec<Result<Reply, ApiError>>) {
         let Some((store, node)) = &mut self.running else { return (Vec::new(), Vec::new()) };
+        let span = tracing::debug_span!("node", name = self.name, at = now.instant.as_millis());
+        let _entered = span.enter();
         let tx = store.begin().unwrap();
         node.handle(&tx, input, now).unwrap();
         node.finish(&tx, now).unwrap();
         tx.commit().unwrap();
-        node.check_invariants();
+        // They cost as much as what they check.
+        self.inputs = self.inputs.wrapping_add(1);
+        if self.inputs.is_multiple_of(CHECKED_EVERY) {
+            node.check_invariants();
+        }
         self.outputs()
     }
 
@@ -206,6 +218,7 @@ pub struct RelayHost {
     local: Arc<Local>,
     endpoint: Endpoint,
     entropy: Entropy,
+    tricks: Tricks,
     running: Option<RunningRelay>,
 }
 
@@ -213,6 +226,12 @@ struct RunningRelay {
     store: RedbStore,
     engine: Engine,
     connections: BTreeMap<ConnId, (Connection, Endpoint)>,
+    /// Who has identified itself on which connection.
+    owners: BTreeMap<ConnId, IdentityKey>,
+    /// What it keeps back from somebody: to be said when its tricks end.
+    held: Vec<(ConnId, RequestId, Message)>,
+    tricks: Tricks,
+    entropy: Entropy,
 }
 
 impl std::fmt::Debug for RunningRelay {
@@ -238,7 +257,21 @@ impl RelayHost {
         };
         let identity = data.sign(&identity_secret).unwrap();
         let local = Arc::new(Local { identity, identity_secret, noise_secret });
-        Self { disk: Disk::default(), local, endpoint, entropy, running: None }
+        let tricks = Tricks::default();
+        Self { disk: Disk::default(), local, endpoint, entropy, tricks, running: None }
+    }
+
+    /// From now on it does this wrong. What it kept back before is said.
+    pub fn play(&mut self, tricks: Tricks) -> Vec<Want> {
+        self.tricks.clone_from(&tricks);
+        let Some(running) = &mut self.running else { return Vec::new() };
+        running.tricks = tricks;
+        for (conn, request_id, message) in std::mem::take(&mut running.held) {
+            if let Some((connection, _)) = running.connections.get_mut(&conn) {
+                connection.respond(request_id, &message);
+            }
+        }
+        running.transmit()
     }
 
     /// Everything that is written on its disk.
@@ -265,7 +298,15 @@ impl RelayHost {
             RedbMailboxes::within(&transaction, |mailboxes| mailboxes.incarnation(fresh)).unwrap();
         transaction.commit().unwrap();
         let engine = Engine::new(EngineConfig::default(), self.local.identity.key(), incarnation);
-        self.running = Some(RunningRelay { store, engine, connections: BTreeMap::new() });
+        self.running = Some(RunningRelay {
+            store,
+            engine,
+            connections: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            held: Vec::new(),
+            tricks: self.tricks.clone(),
+            entropy: self.entropy.fork(),
+        });
     }
 
     /// Kills it.
@@ -297,6 +338,7 @@ impl RelayHost {
                 running.collect(conn, &mut inputs);
             }
             Happening::Eof(conn) => {
+                running.owners.remove(&conn);
                 if running.connections.remove(&conn).is_some() {
                     inputs.push(engine::Input::Closed { session: SessionId(conn) });
                 }
@@ -312,7 +354,10 @@ impl RelayHost {
             }
             Happening::Connected(_) | Happening::DialFailed(_) | Happening::Written(..) => {}
         }
-        running.apply(inputs, now);
+        let is_due = running.engine.poll_timeout() <= now.instant;
+        if !inputs.is_empty() || is_due {
+            running.apply(inputs, now);
+        }
         running.transmit()
     }
 
@@ -338,8 +383,16 @@ impl RunningRelay {
                         Caller::Identified(identity) => Some(identity.key()),
                         Caller::Anonymous => None,
                     };
+                    if let Some(caller) = caller {
+                        self.owners.insert(conn, caller);
+                    }
                     let observed = Some(from.clone());
                     inputs.push(engine::Input::Opened { session, caller, observed });
+                }
+                Event::Request { id, message }
+                    if self.tricks.throws_away(&message, &mut self.entropy) =>
+                {
+                    connection.respond(id, &pretended(&message));
                 }
                 Event::Request { id, message } => {
                     inputs.push(engine::Input::Request { session, request_id: id, message });
@@ -368,8 +421,14 @@ impl RunningRelay {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 engine::Output::Answer { session, request_id, message } => {
+                    let owner = self.owners.get(&session.0).copied();
+                    let twisted = self.tricks.twist(owner, message, &mut self.entropy);
+                    let held = twisted.held.map(|message| (session.0, request_id, message));
+                    self.held.extend(held);
                     if let Some((connection, _)) = self.connections.get_mut(&session.0) {
-                        connection.respond(request_id, &message);
+                        for message in twisted.said {
+                            connection.respond(request_id, &message);
+                        }
                     }
                 }
                 engine::Output::Tell { session, message } => {
@@ -394,8 +453,19 @@ impl RunningRelay {
             }
         }
         for conn in closed {
+            self.owners.remove(&conn);
             self.connections.remove(&conn);
         }
         wants
     }
+}
+
+/// The answer to a request to store, without anything being stored.
+fn pretended(request: &Message) -> Message {
+    let stored = StoreResult { refused: None, expires_at: None, retry_after: None };
+    let count = match request {
+        Message::StoreMessage(store) => store.recipients.len(),
+        _ => 0,
+    };
+    Message::StoreResponse(StoreResponse { results: List::truncated(vec![stored; count]) })
 }

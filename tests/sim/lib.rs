@@ -12,15 +12,19 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::as_conversions,
+    clippy::wildcard_enum_match_arm,
     reason = "the simulator is test code: a broken assumption shall stop the run"
 )]
 
 pub mod disk;
+pub mod groups;
 pub mod host;
 pub mod model;
 pub mod net;
 pub mod script;
+pub mod trick;
 pub mod world;
 
+pub use groups::{GroupReport, Knobs, run_group_seed};
 pub use script::{Report, run_seed};
 pub use world::World;

@@ -10,6 +10,7 @@ use sremp_node::api::{ApiError, Command, Reply};
 
 use crate::host::{Happening, NodeHost, RelayHost, Want};
 use crate::net::{End, HostId, Net};
+use crate::trick::Tricks;
 
 /// Virtual time at which every world begins: the clocks of its machines may differ from it.
 const WALL_START: u64 = 1_700_000_000_000;
@@ -34,6 +35,8 @@ pub struct World {
     /// Connections between them.
     pub net: Net,
     queue: BTreeMap<(u64, u64), (HostId, Happening)>,
+    /// When each machine wants to be woken, as it said after its last input.
+    wakes: Vec<Option<u64>>,
     sequence: u64,
     next_accepted: u64,
     nodes: usize,
@@ -54,6 +57,7 @@ impl World {
             clock_error: vec![0; nodes + relays],
             net: Net::with_latency(1, 40),
             queue: BTreeMap::new(),
+            wakes: vec![None; nodes + relays],
             sequence: 0,
             next_accepted: 2,
             nodes,
@@ -182,6 +186,30 @@ impl World {
             }
             Machine::Relay(relay) => relay.start(),
         }
+        self.look_when_to_wake(host);
+    }
+
+    /// From now on a relay does this wrong.
+    ///
+    /// # Panics
+    /// When the machine is a node.
+    pub fn play(&mut self, host: HostId, tricks: Tricks) {
+        let Machine::Relay(relay) = &mut self.machines[host] else { panic!("not a relay") };
+        let wants = relay.play(tricks);
+        self.carry_out(host, wants);
+        self.look_when_to_wake(host);
+    }
+
+    /// Lets nothing pass between the machines of `island` and all others; nobody is told.
+    pub fn isolate(&mut self, island: &[HostId]) {
+        self.trace_line(format!("machines {island:?} are cut off from the others"));
+        for a in 0..self.machines.len() {
+            for b in island {
+                if !island.contains(&a) {
+                    self.net.cut(a, *b);
+                }
+            }
+        }
     }
 
     /// Kills a machine; half of the time in the middle of something.
@@ -200,6 +228,7 @@ impl World {
             self.later(end.host, Happening::Eof(end.conn));
         }
         self.queue.retain(|_, (to, _)| *to != host);
+        self.look_when_to_wake(host);
     }
 
     /// Breaks some connection: both sides see its end.
@@ -236,12 +265,18 @@ impl World {
         let now = self.clock_of(host);
         let Machine::Node(node) = &mut self.machines[host] else { panic!("not a node") };
         let (wants, reply) = node.command(command, now);
-        if !matches!(name, "history" | "message show" | "status" | "group show") {
+        self.look_when_to_wake(host);
+        if !matches!(name, "history" | "message show" | "status" | "group show" | "events") {
             let outcome = reply.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
             self.note(host, &format!("{name}: {outcome}"));
         }
         self.carry_out(host, wants);
         reply
+    }
+
+    /// Writes into the trace what somebody does.
+    pub fn remark(&mut self, host: HostId, what: &str) {
+        self.note(host, what);
     }
 
     /// Lets virtual time pass, with everything that happens in it.
@@ -256,15 +291,12 @@ impl World {
 
     fn next_moment(&self) -> Option<u64> {
         let queued = self.queue.keys().next().map(|(at, _)| *at);
-        let wakes = self.machines.iter().filter_map(wake_at).map(Instant::as_millis);
-        wakes.chain(queued).min()
+        self.wakes.iter().copied().flatten().chain(queued).min()
     }
 
     fn step(&mut self) {
         let due: Vec<HostId> = (0..self.machines.len())
-            .filter(|host| {
-                wake_at(&self.machines[*host]).is_some_and(|at| at.as_millis() <= self.now)
-            })
+            .filter(|host| self.wakes[*host].is_some_and(|at| at <= self.now))
             .collect();
         for host in due {
             self.happen(host, Happening::Timeout);
@@ -281,7 +313,12 @@ impl World {
             Machine::Node(node) => node.handle(happening, now),
             Machine::Relay(relay) => relay.handle(happening, now),
         };
+        self.look_when_to_wake(host);
         self.carry_out(host, wants);
+    }
+
+    fn look_when_to_wake(&mut self, host: HostId) {
+        self.wakes[host] = wake_at(&self.machines[host]).map(Instant::as_millis);
     }
 
     fn carry_out(&mut self, host: HostId, wants: Vec<Want>) {

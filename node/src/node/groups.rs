@@ -250,8 +250,14 @@ impl Node {
         if conversation.standing == Standing::Leaving {
             self.leave_again(tx, &group, now)?;
         }
-        if let Some(lost) = switched {
+        if switched.is_some() {
             self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
+        }
+        if conversation.standing != Standing::Active {
+            // Nothing can be said in it any more.
+            return Ok(());
+        }
+        if let Some(lost) = switched {
             self.redo_lost(tx, &mut conversation, &group, lost, now)?;
             self.resend_lost(tx, &conversation, &group, now)?;
         }
@@ -269,6 +275,13 @@ impl Node {
     ) -> Result<(), NodeError> {
         let actor = self.name_of(tx, &by)?;
         let (change, who, text) = match event {
+            GroupEvent::Added(who) if *who == self.own.key() => {
+                // The branch that we were taken out on has lost. Who wanted to go still does.
+                self.people_changed = true;
+                let left = conversation.standing == Standing::Left;
+                conversation.standing = if left { Standing::Leaving } else { Standing::Active };
+                (api::Change::Added, Some(*who), "you are a member again".to_owned())
+            }
             GroupEvent::Added(who) => {
                 self.people_changed = true;
                 Invites::remove(tx, &group, who);
@@ -387,6 +400,10 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let summary = self.groups.summary(tx, &group)?;
+        if !summary.leave_proposed.contains(&who) {
+            // It came after a commit that does not carry it out: its author proposes it anew.
+            return Ok(());
+        }
         let first = summary
             .members
             .iter()

@@ -154,6 +154,8 @@ impl Node {
                 Ok(Verdict::Applied)
             }
             Opened::LeaveProposed { group, who } => {
+                // The commit that carries it out may have come first.
+                self.retry_deferred = true;
                 self.leave_proposed(tx, group, who, now)?;
                 Ok(Verdict::Applied)
             }

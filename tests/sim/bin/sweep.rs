@@ -1,54 +1,124 @@
-//! Runs many seeds on all cores: `sweep --seeds COUNT [--from FIRST]`. A seed that fails prints
-//! itself and how the run went; the exit code says whether any did.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command-line tool")]
+//! Runs many seeds on all cores: `sweep [mixed | groups] [--seeds COUNT] [--from FIRST]`. A seed
+//! that fails prints itself and how the run went; the exit code says whether any did. To look at
+//! one of them, `--log FILTER` (as `sremp_node=debug`) prints what its machines log, on one core.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "this is a command-line tool, and says how long it took"
+)]
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use sremp_sim::{GroupReport, Knobs};
+
+/// What all runs came to.
+#[derive(Default)]
+struct Sums {
+    failed: AtomicUsize,
+    messages: AtomicUsize,
+    changes: AtomicUsize,
+    switches: AtomicUsize,
+    virtual_seconds: AtomicU64,
+    slowest: AtomicU64,
+}
+
+impl Sums {
+    fn add(&self, report: &GroupReport) {
+        self.messages.fetch_add(report.messages, Ordering::Relaxed);
+        self.changes.fetch_add(report.changes, Ordering::Relaxed);
+        self.switches.fetch_add(report.switches, Ordering::Relaxed);
+        self.virtual_seconds.fetch_add(report.virtual_seconds, Ordering::Relaxed);
+        self.slowest.fetch_max(report.settled_after, Ordering::Relaxed);
+    }
+}
 
 fn main() -> ExitCode {
     let mut seeds = 100;
     let mut from = 0;
+    let mut story = "mixed".to_owned();
+    let mut log = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let value = arguments.next().and_then(|value| value.parse::<u64>().ok());
-        match (argument.as_str(), value) {
-            ("--seeds", Some(value)) => seeds = value,
-            ("--from", Some(value)) => from = value,
-            _ => {
-                eprintln!("usage: sweep [--seeds COUNT] [--from FIRST]");
-                return ExitCode::from(2);
+        if argument == "--log" {
+            log = arguments.next();
+            continue;
+        }
+        let mut value = || arguments.next().and_then(|value| value.parse::<u64>().ok());
+        let known = match argument.as_str() {
+            "mixed" | "groups" => {
+                story = argument;
+                true
             }
+            "--seeds" => value().map(|value| seeds = value).is_some(),
+            "--from" => value().map(|value| from = value).is_some(),
+            _ => false,
+        };
+        if !known {
+            eprintln!(
+                "usage: sweep [mixed | groups] [--seeds COUNT] [--from FIRST] [--log FILTER]"
+            );
+            return ExitCode::from(2);
         }
     }
+    let began = Instant::now();
+    if let Some(filter) = &log {
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+    }
+    let sums = sweep(story == "groups", from, seeds, log.is_some());
+    let failed = sums.failed.into_inner();
+    let messages = sums.messages.into_inner();
+    print!("{story}: {seeds} seeds, {messages} messages, ");
+    if story == "groups" {
+        print!(
+            "{} changes, {} switches of branch, {} virtual hours, all agreed within {} virtual s, ",
+            sums.changes.into_inner(),
+            sums.switches.into_inner(),
+            sums.virtual_seconds.into_inner() / 3600,
+            sums.slowest.into_inner()
+        );
+    }
+    println!("{failed} failed, in {} s", began.elapsed().as_secs());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn sweep(groups: bool, from: u64, seeds: u64, alone: bool) -> Sums {
     let next = AtomicU64::new(from);
-    let failed = AtomicUsize::new(0);
-    let messages = AtomicUsize::new(0);
+    let sums = Sums::default();
     // The panics of failed seeds are printed once, below.
     std::panic::set_hook(Box::new(|_| {}));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if alone { 1 } else { cores };
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from.saturating_add(seeds) {
+                return;
+            }
+            match std::panic::catch_unwind(|| run(groups, seed)) {
+                Ok(report) => sums.add(&report),
+                Err(cause) => {
+                    sums.failed.fetch_add(1, Ordering::Relaxed);
+                    let text = cause.downcast_ref::<String>().cloned().unwrap_or_default();
+                    println!("{text}\n");
+                }
+            }
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from.saturating_add(seeds) {
-                        return;
-                    }
-                    match std::panic::catch_unwind(|| sremp_sim::run_seed(seed)) {
-                        Ok(report) => {
-                            messages.fetch_add(report.messages, Ordering::Relaxed);
-                        }
-                        Err(cause) => {
-                            failed.fetch_add(1, Ordering::Relaxed);
-                            let text = cause.downcast_ref::<String>().cloned().unwrap_or_default();
-                            println!("{text}\n");
-                        }
-                    }
-                }
-            });
+            scope.spawn(work);
         }
     });
-    let failed = failed.into_inner();
-    println!("{seeds} seeds, {} messages, {failed} failed", messages.into_inner());
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    sums
+}
+
+fn run(groups: bool, seed: u64) -> GroupReport {
+    if groups {
+        return sremp_sim::run_group_seed(seed, &Knobs::default());
+    }
+    let messages = sremp_sim::run_seed(seed).messages;
+    GroupReport { messages, ..GroupReport::default() }
 }

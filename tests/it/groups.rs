@@ -1,0 +1,116 @@
+//! Groups on the simulator: races that once ended badly, each played as it was found, and lives
+//! from seeds that are kept.
+
+use sremp_node::api::{Command, GroupState, GroupView, Reply};
+use sremp_sim::{Knobs, World};
+
+/// Virtual time in which anything that can arrive has arrived.
+const A_WHILE: u64 = 30_000;
+/// The same after machines were cut off: their connections have to be found dead first.
+const LONG: u64 = 900_000;
+
+/// A group, made by the first node, of all nodes; the first `admins` of them are admins.
+fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
+    let mut world = World::new(seed, nodes, 1);
+    world.introduce_all();
+    let members = (2..=nodes).map(|number| format!("contact:node{number}")).collect();
+    let command = Command::GroupCreate { name: "friends".into(), members };
+    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+    world.pass(A_WHILE);
+    let word = format!("group:{}", view.id);
+    for number in 2..=admins {
+        let promote = Command::GroupPromote { group: word.clone(), who: format!("node{number}") };
+        world.command(0, promote).unwrap();
+        world.pass(A_WHILE);
+    }
+    (world, word)
+}
+
+fn show(world: &mut World, host: usize, word: &str) -> GroupView {
+    match world.command(host, Command::GroupShow { group: word.into() }) {
+        Ok(Reply::Group(view)) => *view,
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+fn rename(world: &mut World, host: usize, word: &str, name: &str) {
+    let rename = Command::GroupRename { group: word.into(), name: name.into() };
+    world.command(host, rename).unwrap();
+}
+
+fn say(world: &mut World, host: usize, word: &str, text: &str) {
+    let send = Command::Send { to: word.into(), text: text.into(), reply_to: None };
+    world.command(host, send).unwrap();
+}
+
+fn assert_agree(world: &mut World, hosts: &[usize], word: &str) {
+    let views: Vec<GroupView> = hosts.iter().map(|host| show(world, *host, word)).collect();
+    for view in &views {
+        assert_eq!(view.state, GroupState::Active);
+        assert_eq!(view.epoch_authenticator, views[0].epoch_authenticator);
+        assert_eq!(view.members.len(), hosts.len());
+    }
+}
+
+#[test]
+fn a_commit_waits_for_the_leave_that_it_carries_out() {
+    let (mut world, word) = group_of_all(21, 3, 1);
+    // node2 hears of the commit of node1, and only later of what it refers to.
+    world.crash(3);
+    world.net.cut(1, 2);
+    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(show(&mut world, 0, &word).members.len(), 2);
+    assert_eq!(show(&mut world, 1, &word).members.len(), 3);
+    world.start(3);
+    world.heal();
+    world.pass(LONG);
+    assert_agree(&mut world, &[0, 1], &word);
+}
+
+#[test]
+fn a_leave_that_comes_late_is_kept_for_a_rival_that_carries_it_out() {
+    // Whichever of the two admins has the lower key wins: both cases are among these seeds.
+    let mut winners = Vec::new();
+    for seed in 30..36 {
+        let (mut world, word) = group_of_all(seed, 3, 2);
+        for machine in 1..4 {
+            world.net.cut(0, machine);
+        }
+        world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+        world.pass(1_000);
+        rename(&mut world, 1, &word, "carried out by node2");
+        rename(&mut world, 0, &word, "by node1");
+        winners.push(world.node(0).key() < world.node(1).key());
+        world.heal();
+        world.pass(LONG);
+        assert_agree(&mut world, &[0, 1], &word);
+        assert_eq!(show(&mut world, 2, &word).state, GroupState::Left);
+    }
+    assert!(winners.contains(&true) && winners.contains(&false));
+}
+
+#[test]
+fn who_is_removed_on_the_branch_that_wins_learns_of_it_whatever_it_said_on_the_other() {
+    let (mut world, word) = group_of_all(22, 3, 1);
+    for machine in [0, 1, 3] {
+        world.net.cut(2, machine);
+    }
+    // Its first message renews its keys: a commit, and a message in the state behind it.
+    say(&mut world, 2, &word, "said where nobody hears it");
+    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
+    world.command(0, remove).unwrap();
+    world.pass(A_WHILE);
+    world.heal();
+    world.pass(LONG);
+    assert_eq!(show(&mut world, 2, &word).state, GroupState::Removed);
+    assert_agree(&mut world, &[0, 1], &word);
+}
+
+#[test]
+fn lives_that_are_kept() {
+    for seed in [6, 12, 14, 16, 25] {
+        let report = sremp_sim::run_group_seed(seed, &Knobs::default());
+        assert!(report.messages > 0, "seed {seed} says nothing");
+    }
+}
