@@ -302,6 +302,27 @@ impl Engine {
         self.push_due(store)
     }
 
+    /// Deletes everything whose time has come; gives how many messages that were.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn expire_all<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        now: Now,
+    ) -> Result<usize, StoreError> {
+        let mut count = 0_usize;
+        loop {
+            let gone = store.expire(now.wall, EXPIRE_ROWS)?;
+            gone.iter().for_each(|gone| self.release(gone));
+            count = count.saturating_add(gone.len());
+            if gone.len() < EXPIRE_ROWS {
+                store.expire_invites(now.wall)?;
+                return Ok(count);
+            }
+        }
+    }
+
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {

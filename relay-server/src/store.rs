@@ -26,7 +26,7 @@ use sremp_common::limit::MAX_KEY_PACKAGE;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{AdmissionClass, AdmissionEntry, Bin, RelayCapabilities, StoredMessage};
 
-pub use self::redb::{RedbMailboxes, RedbStore};
+pub use self::redb::{RedbMailboxes, RedbStore, Snapshot};
 pub use self::rules::{Invite, Rules};
 
 /// Key packages that are remembered as published, so that one that is published again (because an

@@ -11,9 +11,11 @@
 
 mod backlog;
 mod decoders;
+mod dependencies;
 mod documents;
 mod group_wire;
 mod groups;
+mod hostile_relay;
 mod layers;
 mod relay_client;
 mod relay_process;

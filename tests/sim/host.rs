@@ -20,6 +20,7 @@ use sremp_relay::engine::{self, Engine, EngineConfig, SessionId};
 use sremp_relay::store::{Mailboxes as _, RedbMailboxes, RedbStore};
 
 use crate::disk::Disk;
+use crate::hostile::Hostile;
 use crate::net::ConnId;
 use crate::trick::Tricks;
 
@@ -219,6 +220,8 @@ pub struct RelayHost {
     endpoint: Endpoint,
     entropy: Entropy,
     tricks: Tricks,
+    /// How it lies, while it does.
+    pub hostile: Option<Hostile>,
     running: Option<RunningRelay>,
 }
 
@@ -258,7 +261,13 @@ impl RelayHost {
         let identity = data.sign(&identity_secret).unwrap();
         let local = Arc::new(Local { identity, identity_secret, noise_secret });
         let tricks = Tricks::default();
-        Self { disk: Disk::default(), local, endpoint, entropy, tricks, running: None }
+        let disk = Disk::default();
+        Self { disk, local, endpoint, entropy, tricks, hostile: None, running: None }
+    }
+
+    /// From now on it lies to the owners of its mailboxes, or no longer.
+    pub fn set_hostile(&mut self, hostile: bool) {
+        self.hostile = hostile.then(|| Hostile::new(self.entropy.fork()));
     }
 
     /// From now on it does this wrong. What it kept back before is said.
@@ -356,7 +365,7 @@ impl RelayHost {
         }
         let is_due = running.engine.poll_timeout() <= now.instant;
         if !inputs.is_empty() || is_due {
-            running.apply(inputs, now);
+            running.apply(inputs, &mut self.hostile, now);
         }
         running.transmit()
     }
@@ -403,7 +412,7 @@ impl RunningRelay {
         }
     }
 
-    fn apply(&mut self, inputs: Vec<engine::Input>, now: Now) {
+    fn apply(&mut self, inputs: Vec<engine::Input>, hostile: &mut Option<Hostile>, now: Now) {
         let transaction = self.store.begin().unwrap();
         RedbMailboxes::within(&transaction, |mailboxes| {
             for input in inputs {
@@ -425,8 +434,15 @@ impl RunningRelay {
                     let twisted = self.tricks.twist(owner, message, &mut self.entropy);
                     let held = twisted.held.map(|message| (session.0, request_id, message));
                     self.held.extend(held);
-                    if let Some((connection, _)) = self.connections.get_mut(&session.0) {
-                        for message in twisted.said {
+                    let Some((connection, _)) = self.connections.get_mut(&session.0) else {
+                        continue;
+                    };
+                    for message in twisted.said {
+                        let lies = match hostile {
+                            Some(hostile) => hostile.instead_of(message),
+                            None => vec![message],
+                        };
+                        for message in lies {
                             connection.respond(request_id, &message);
                         }
                     }

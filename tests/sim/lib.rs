@@ -19,6 +19,7 @@
 pub mod disk;
 pub mod groups;
 pub mod host;
+pub mod hostile;
 pub mod model;
 pub mod net;
 pub mod script;

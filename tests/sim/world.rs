@@ -109,6 +109,23 @@ impl World {
         }
     }
 
+    /// A relay lies to the owners of its mailboxes from now on, or no longer.
+    pub fn set_hostile(&mut self, host: HostId, hostile: bool) {
+        match &mut self.machines[host] {
+            Machine::Relay(relay) => relay.set_hostile(hostile),
+            Machine::Node(_) => panic!("machine {host} is a node"),
+        }
+    }
+
+    /// Batches that a hostile relay made up.
+    #[must_use]
+    pub fn lies(&self, host: HostId) -> u64 {
+        match &self.machines[host] {
+            Machine::Relay(relay) => relay.hostile.as_ref().map_or(0, |hostile| hostile.lies),
+            Machine::Node(_) => panic!("machine {host} is a node"),
+        }
+    }
+
     /// Everything that is written on a relay's disk.
     #[must_use]
     pub fn relay_image(&self, host: HostId) -> Vec<u8> {

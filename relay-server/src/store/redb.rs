@@ -20,6 +20,7 @@
 //! Blobs, the bulk, are only ever appended at one end; the index rows are small. A node has these
 //! tables in its own file: [`RedbMailboxes`] needs a write transaction and nothing else.
 
+mod backup;
 mod file;
 mod packages;
 mod rows;
@@ -33,6 +34,7 @@ use sremp_common::identity::Identity;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{AdmissionEntry, Bin, RelayCapabilities, StoredMessage};
 
+pub use self::backup::Snapshot;
 pub use self::file::RedbStore;
 
 use self::rows::{

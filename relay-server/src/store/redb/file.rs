@@ -6,8 +6,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use redb::{Builder, Database, Durability, StorageBackend, WriteTransaction};
+use redb::{
+    Builder, Database, Durability, ReadableDatabase as _, StorageBackend, WriteTransaction,
+};
 
+use super::Snapshot;
 use crate::store::StoreError;
 
 /// A database that holds mailboxes and nothing else.
@@ -49,10 +52,28 @@ impl RedbStore {
         Ok(transaction)
     }
 
+    /// The store as it is after the last commit.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot(self.database.begin_read()?))
+    }
+
+    /// Moves what is stored to the front of the file, and gives the rest back to the system. True
+    /// when that was of any use. Nobody else can use the store meanwhile, and a snapshot that is
+    /// still there is an error.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        Ok(self.database.compact()?)
+    }
+
     /// Every table with the number of its rows.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> Vec<(String, u64)> {
-        use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableHandle as _};
+        use redb::{ReadableTableMetadata as _, TableHandle as _};
         let transaction = self.database.begin_read().unwrap();
         let tables = transaction.list_tables().unwrap();
         tables

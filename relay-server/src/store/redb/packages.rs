@@ -8,6 +8,7 @@ use sremp_common::id::IdentityKey;
 use sremp_common::identity::Identity;
 use sremp_common::wire::{decode, encode};
 
+use super::backup::Copy;
 use super::rows::{OwnerName, OwnerNumber, join, number_at_end, owner_name, owner_number};
 use crate::store::{PACKAGES_REMEMBERED, Publication, StoreError};
 
@@ -39,6 +40,13 @@ pub(super) fn last_resort(
     let last_resorts = transaction.open_table(LAST_RESORTS)?;
     let row = last_resorts.get(owner.as_bytes())?;
     Ok(row.map(|row| row.value().to_vec()))
+}
+
+pub(super) fn copy(copy: &mut Copy<'_>) -> Result<(), StoreError> {
+    copy.table(IDENTITIES)?;
+    copy.table(LAST_RESORTS)?;
+    copy.table(PACKAGES)?;
+    copy.table(PACKAGE_NAMES)
 }
 
 /// Takes the oldest key package out of the stock.

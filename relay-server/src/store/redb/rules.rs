@@ -5,6 +5,7 @@ use sremp_common::id::TokenHash;
 use sremp_common::time::Timestamp;
 
 use super::RedbMailboxes;
+use super::backup::Copy;
 use super::rows::{INVITE_ROW, InviteRow};
 use crate::store::StoreError;
 use crate::store::rules::{Invite, MAX_BAN, MAX_BANS, MAX_INVITES, Rules};
@@ -93,6 +94,11 @@ impl Rules for RedbMailboxes<'_> {
         }
         Ok(bans)
     }
+}
+
+pub(super) fn copy(copy: &mut Copy<'_>) -> Result<(), StoreError> {
+    copy.table(INVITES)?;
+    copy.table(BANS)
 }
 
 fn bound(count: usize) -> u64 {
