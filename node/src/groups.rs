@@ -37,7 +37,7 @@ pub use key_package::CheckedKeyPackage;
 pub use padding::MAX_CONTENT;
 pub use types::{
     Change, Changed, GroupEvent, GroupKind, Joined, LeafInfo, LostWork, Member, Opened,
-    ReceiptBody, ReceiptKind, Recipient, Role, Sealed, StateId, Summary,
+    ReceiptBody, ReceiptKind, Recipient, Role, Roster, Sealed, StateId, Summary,
 };
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +116,7 @@ impl Groups {
             epoch: loaded.mls.epoch().as_u64(),
             epoch_authenticator: loaded.mls.epoch_authenticator().as_slice().to_vec(),
             suite: u16::from(loaded.mls.ciphersuite()),
-            members: view.members.iter().map(|(_, member)| member.clone()).collect(),
+            members: std::sync::Arc::clone(&view.members),
             active,
             leaving: leaving && active,
             leave_proposed: leaves,

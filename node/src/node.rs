@@ -34,6 +34,7 @@ pub use settings::check_relay_link;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
@@ -44,12 +45,12 @@ use sremp_common::wire::Endpoint;
 use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
 use crate::conversations::ConversationId;
 use crate::delivery::{Lane, Shipments};
-use crate::groups::{GroupError, Groups, StateId};
+use crate::groups::{GroupError, Groups, Roster, StateId};
 use crate::identity::{Own, OwnError};
 use crate::store::{StoreError, Tx};
 use crate::transport::{self, Effect, Transport, TransportConfig};
 
-use invites::Fetch;
+use invites::{Fetch, Gathered};
 use mailboxes::Mailbox;
 use registry::{PeerSearch, Server};
 
@@ -168,6 +169,7 @@ pub struct Node {
     next_tag: u64,
     lanes: BTreeMap<IdentityKey, Lane>,
     fetches: BTreeMap<IdentityKey, Fetch>,
+    gathered: BTreeMap<GroupId, Gathered>,
     mailboxes: BTreeMap<IdentityKey, Mailbox>,
     servers: Vec<Server>,
     keeper: Option<friends::Keeper>,
@@ -176,6 +178,8 @@ pub struct Node {
     listed: bool,
     /// Members of our groups, contacts or not.
     fellows: BTreeSet<IdentityKey>,
+    /// Members of each group that we are in, as of when it last changed.
+    fellows_of: BTreeMap<GroupId, Arc<Roster>>,
     /// Key packages made for takers today.
     handed_out: handing_out::HandedOut,
     /// The day on which the tokens in our leaves were last looked through.
@@ -236,6 +240,7 @@ impl Node {
             next_tag: 1,
             lanes: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            gathered: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
             servers: Vec::new(),
             keeper: None,
@@ -243,6 +248,7 @@ impl Node {
             suggested: BTreeSet::new(),
             listed: false,
             fellows: BTreeSet::new(),
+            fellows_of: BTreeMap::new(),
             handed_out: handing_out::HandedOut::default(),
             leaves_seen_on: None,
             receipts: BTreeMap::new(),
@@ -353,6 +359,7 @@ impl Node {
             .chain(self.keeper_wakes())
             .chain(self.repair_at)
             .chain(self.shipments.wake_at())
+            .chain(self.gathered.values().map(Gathered::wake_at))
             .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])
             .min()

@@ -119,6 +119,30 @@ fn a_message_leaves_once_for_each_relay_and_is_kept_once_there() {
     );
 }
 
+#[test]
+fn those_who_are_invited_together_are_added_by_one_commit() {
+    let mut world = team(3, 8, 1);
+    assert_eq!(group_of(&mut world, 0, "team").epoch, 1);
+    // One who cannot be reached does not keep the others waiting.
+    world.crash(9);
+    for member in [1, 2] {
+        world.start(member);
+    }
+    world.pass(5_000);
+    let names = vec!["node2".to_owned(), "node3".to_owned(), "node4".to_owned()];
+    for member in 1..=3 {
+        let who = format!("node{}", member + 1);
+        world.command(0, Command::GroupRemove { group: "team".into(), who }).unwrap();
+    }
+    world.pass(5_000);
+    let before = group_of(&mut world, 0, "team").epoch;
+    world.command(0, Command::GroupAdd { group: "team".into(), who: names }).unwrap();
+    world.pass(10_000);
+    let after = group_of(&mut world, 0, "team");
+    assert_eq!(after.epoch, before + 1, "the two who can be reached, in one commit");
+    assert_eq!(after.members.iter().filter(|member| member.pending).count(), 1);
+}
+
 /// Every form in which something secret could stand somewhere: as bytes, as text, as hexadecimal.
 #[derive(Clone, Default)]
 struct Secrets(BTreeMap<String, Vec<u8>>);

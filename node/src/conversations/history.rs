@@ -9,6 +9,7 @@ use sremp_common::time::Timestamp;
 
 use super::conversation::ConversationId;
 use crate::api::MessageState;
+use crate::delivery::Parcel;
 use crate::groups::StateId;
 use crate::store::{StoreError, Table, Tx, decode_row};
 
@@ -39,7 +40,8 @@ pub struct MessageRow {
     pub state: MessageState,
     /// Why it failed.
     pub error: Option<String>,
-    /// The state of each recipient; the message's is the least of them. Empty until encrypted.
+    /// The state of each recipient; the message's is the least of them. Empty until encrypted, and
+    /// in groups too large for receipts: there the outbox knows who still waits.
     pub recipients: Vec<(IdentityKey, MessageState)>,
     /// The group and epoch's state that it was encrypted, or came, under.
     pub sealed_in: Option<(GroupId, StateId)>,
@@ -78,6 +80,20 @@ impl MessageRow {
             }
             _ => false,
         }
+    }
+}
+
+impl MessageRow {
+    /// For a message without receipts: takes over how far its blob has come. Answers whether that
+    /// moved the message.
+    pub fn finish(&mut self, parcel: &Parcel) -> bool {
+        let before = self.state;
+        match parcel.is_done() {
+            Some(true) => self.state = MessageState::Sent,
+            Some(false) if before == MessageState::Queued => self.state = MessageState::Failed,
+            Some(false) | None => {}
+        }
+        self.state != before
     }
 }
 

@@ -40,6 +40,14 @@ impl Invites {
         tx.write(Table::Invites, &key(&group, &who), &Invite { group, who, made: now.wall })
     }
 
+    /// A wish, if it stands.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<Option<Invite>, StoreError> {
+        tx.read(Table::Invites, &key(group, who))
+    }
+
     /// The wish is fulfilled, or given up.
     pub fn remove(tx: &Tx, group: &GroupId, who: &IdentityKey) {
         tx.delete(Table::Invites, &key(group, who));

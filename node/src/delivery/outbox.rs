@@ -163,7 +163,8 @@ impl Outbox {
         Ok(tx.get(Table::Outbox, &key(recipient, blob))?.is_some())
     }
 
-    /// A blob is done for some of its recipients: stored in a mailbox of theirs, or given up.
+    /// A blob is done for some of its recipients: stored in a mailbox of theirs, or given up. Answers
+    /// how far it has come; none when nobody waited for it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -172,7 +173,7 @@ impl Outbox {
         blob: u64,
         recipients: &[IdentityKey],
         stored: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Parcel>, StoreError> {
         let mut done = 0_u32;
         for recipient in recipients {
             if Self::waits(tx, recipient, blob)? {
@@ -183,19 +184,26 @@ impl Outbox {
         let mut numbers = Numbers::read(tx)?;
         numbers.waiting = numbers.waiting.saturating_sub(done.into());
         numbers.write(tx)?;
-        let Some(mut parcel) = Self::parcel(tx, blob)? else { return Ok(()) };
+        let Some(mut parcel) = Self::parcel(tx, blob)? else { return Ok(None) };
         parcel.waiting = parcel.waiting.saturating_sub(done);
         parcel.stored |= stored && done > 0;
         if parcel.waiting > 0 {
-            return parcel.write(tx);
+            parcel.write(tx)?;
+        } else {
+            tx.delete(Table::OutboxProgress, &blob.to_be_bytes());
+            tx.delete(Table::OutboxBlobs, &blob.to_be_bytes());
         }
-        tx.delete(Table::OutboxProgress, &blob.to_be_bytes());
-        tx.delete(Table::OutboxBlobs, &blob.to_be_bytes());
-        Ok(())
+        Ok(Some(parcel))
     }
 }
 
 impl Parcel {
+    /// Nobody waits for it any more; whether somebody has it.
+    #[must_use]
+    pub const fn is_done(&self) -> Option<bool> {
+        if self.waiting == 0 { Some(self.stored) } else { None }
+    }
+
     /// Whether more than one recipient still waits for it.
     #[must_use]
     pub const fn has_others(&self) -> bool {

@@ -3,6 +3,8 @@
 //! Pure: identities and policies in, verdict out. The same function judges our own commits before they
 //! are made and others' commits before they are merged, so every member comes to the same verdict.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sremp_common::id::IdentityKey;
 use sremp_common::limit::MAX_NAME_BYTES;
@@ -224,12 +226,9 @@ pub(super) fn judge(step: &Step<'_>) -> Result<(), PolicyError> {
         return Err(PolicyError::External);
     }
     judge_removals(step, is_admin)?;
-    let remaining: Vec<IdentityKey> = step
-        .members_before
-        .iter()
-        .filter(|member| !step.removed.iter().any(|removal| removal.who == **member))
-        .copied()
-        .collect();
+    let gone: BTreeSet<&IdentityKey> = step.removed.iter().map(|removal| &removal.who).collect();
+    let remaining: Vec<IdentityKey> =
+        step.members_before.iter().filter(|member| !gone.contains(member)).copied().collect();
     judge_additions(step, is_admin, remaining.len())?;
     let expected = step.before.restricted_to(&remaining);
     if *step.after == expected {
@@ -250,8 +249,9 @@ pub(super) fn judge(step: &Step<'_>) -> Result<(), PolicyError> {
 }
 
 fn judge_removals(step: &Step<'_>, is_admin: bool) -> Result<(), PolicyError> {
+    let members: BTreeSet<&IdentityKey> = step.members_before.iter().collect();
     for removal in step.removed {
-        if !step.members_before.contains(&removal.who) {
+        if !members.contains(&removal.who) {
             return Err(PolicyError::NotMember);
         }
         if removal.who == step.committer {
@@ -284,12 +284,9 @@ fn judge_additions(step: &Step<'_>, is_admin: bool, remaining: usize) -> Result<
         GroupKind::Direct | GroupKind::Group => {}
     }
     // One leaf for each identity in this version.
-    for (position, added) in step.added.iter().enumerate() {
-        if step.members_before.contains(added)
-            || step.added.iter().skip(position + 1).any(|other| other == added)
-        {
-            return Err(PolicyError::AlreadyMember);
-        }
+    let mut taken: BTreeSet<&IdentityKey> = step.members_before.iter().collect();
+    if !step.added.iter().all(|added| taken.insert(added)) {
+        return Err(PolicyError::AlreadyMember);
     }
     Ok(())
 }

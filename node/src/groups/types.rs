@@ -84,6 +84,46 @@ pub struct Member {
     pub leaf_key: [u8; 32],
 }
 
+/// Everybody in one state, in leaf order; found by identity without looking at each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    members: Vec<Member>,
+    /// Places in `members`, in the order of the identity keys.
+    by_key: Vec<usize>,
+}
+
+impl Roster {
+    /// These members, in leaf order.
+    #[must_use]
+    pub fn new(members: Vec<Member>) -> Self {
+        let mut by_key: Vec<usize> = (0..members.len()).collect();
+        by_key.sort_by_key(|place| members.get(*place).map(|member| member.identity_key));
+        Self { members, by_key }
+    }
+
+    /// Where in leaf order the member of this identity stands.
+    #[must_use]
+    pub fn place(&self, key: &IdentityKey) -> Option<usize> {
+        let at = |place: &usize| self.members.get(*place).map(|member| member.identity_key);
+        let found = self.by_key.binary_search_by(|place| at(place).cmp(&Some(*key))).ok()?;
+        self.by_key.get(found).copied()
+    }
+
+    /// The member of this identity.
+    #[must_use]
+    pub fn find(&self, key: &IdentityKey) -> Option<&Member> {
+        self.members.get(self.place(key)?)
+    }
+}
+
+impl std::ops::Deref for Roster {
+    type Target = [Member];
+
+    fn deref(&self) -> &[Member] {
+        &self.members
+    }
+}
+
 /// A group as it stands at its tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -100,7 +140,7 @@ pub struct Summary {
     /// The MLS cipher suite's number.
     pub suite: u16,
     /// Everybody, ourselves included, in leaf order.
-    pub members: Vec<Member>,
+    pub members: Arc<Roster>,
     /// False once we were removed, or left.
     pub active: bool,
     /// We have proposed to leave, and nobody has committed it yet.
@@ -119,7 +159,7 @@ impl Summary {
     /// The member of this identity.
     #[must_use]
     pub fn member(&self, key: &IdentityKey) -> Option<&Member> {
-        self.members.iter().find(|member| member.identity_key == *key)
+        self.members.find(key)
     }
 }
 
@@ -311,7 +351,7 @@ pub struct Joined {
     /// Who made the Welcome; an admin of the group.
     pub inviter: IdentityKey,
     /// Everybody, ourselves included.
-    pub members: Vec<Member>,
+    pub members: Arc<Roster>,
     /// Its epoch.
     pub epoch: u64,
     /// The state entered.

@@ -7,14 +7,16 @@ use sremp_common::id::IdentityKey;
 
 use super::extension::{parse_leaf, policy_bytes};
 use super::policy::Policy;
-use super::{GroupError, GroupEvent, Member, Recipient};
+use super::{GroupError, GroupEvent, Member, Recipient, Roster};
 
 /// Members and rules of one state. All leaves were verified before the state was entered.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) policy: Policy,
     /// In leaf order.
-    pub(super) members: Vec<(LeafNodeIndex, Member)>,
+    pub(super) members: Arc<Roster>,
+    /// Their leaves, in the same order.
+    leaves: Vec<LeafNodeIndex>,
     /// All but ourselves.
     pub(super) others: Arc<[Recipient]>,
 }
@@ -23,7 +25,7 @@ impl View {
     pub(super) fn of(group: &MlsGroup, own: &IdentityKey) -> Result<Self, GroupError> {
         let bytes = policy_bytes(group.extensions()).ok_or(GroupError::Mls("no policy"))?;
         let policy = Policy::decode(bytes)?;
-        let mut members = Vec::new();
+        let (mut members, mut leaves) = (Vec::new(), Vec::new());
         for member in group.members() {
             let leaf = group.public_group().leaf(member.index).ok_or(GroupError::Mls("no leaf"))?;
             let (certified, info) = parse_leaf(leaf)?;
@@ -34,31 +36,32 @@ impl View {
                 role: policy.role(&certified.identity_key),
                 leaf_key: leaf_key.map_err(|_| GroupError::Mls("leaf key"))?,
             };
-            members.push((member.index, member_view));
+            members.push(member_view);
+            leaves.push(member.index);
         }
         let others = members
             .iter()
-            .filter(|(_, member)| member.identity_key != *own)
-            .map(|(_, member)| (member.identity_key, member.leaf.clone()))
+            .filter(|member| member.identity_key != *own)
+            .map(|member| (member.identity_key, member.leaf.clone()))
             .collect();
-        Ok(Self { policy, members, others })
+        Ok(Self { policy, members: Arc::new(Roster::new(members)), leaves, others })
     }
 
     /// Identity keys, in leaf order.
     pub(super) fn keys(&self) -> Vec<IdentityKey> {
-        self.members.iter().map(|(_, member)| member.identity_key).collect()
+        self.members.iter().map(|member| member.identity_key).collect()
     }
 
     pub(super) fn member(&self, key: &IdentityKey) -> Option<&Member> {
-        self.members.iter().map(|(_, member)| member).find(|member| member.identity_key == *key)
+        self.members.find(key)
     }
 
     pub(super) fn at(&self, index: LeafNodeIndex) -> Option<&Member> {
-        self.members.iter().find(|(at, _)| *at == index).map(|(_, member)| member)
+        self.members.get(self.leaves.binary_search(&index).ok()?)
     }
 
     pub(super) fn index_of(&self, key: &IdentityKey) -> Option<LeafNodeIndex> {
-        self.members.iter().find(|(_, member)| member.identity_key == *key).map(|(index, _)| *index)
+        self.leaves.get(self.members.place(key)?).copied()
     }
 
     /// What is different in `self`, as compared to `before`. `leavers` are those who went by their own
@@ -70,7 +73,7 @@ impl View {
         own: &IdentityKey,
     ) -> Vec<GroupEvent> {
         let mut events = Vec::new();
-        for (_, old) in &before.members {
+        for old in before.members.iter() {
             let key = old.identity_key;
             if self.member(&key).is_none() {
                 events.push(if key == *own {
@@ -82,7 +85,7 @@ impl View {
                 });
             }
         }
-        for (_, new) in &self.members {
+        for new in self.members.iter() {
             let key = new.identity_key;
             let Some(old) = before.member(&key) else {
                 events.push(GroupEvent::Added(key));

@@ -111,6 +111,15 @@ impl Reach {
         self.addresses.iter().map(Address::candidate).collect()
     }
 
+    /// The token that a group's member gave to this group: a keeper cannot connect two groups by it.
+    /// Another one where there is none.
+    #[must_use]
+    pub fn token_in(&self, group: &GroupId) -> Option<Token> {
+        let of_group = |source: &TokenSource| *source == TokenSource::Group(*group);
+        let found = self.tokens.iter().find(|(source, _)| of_group(source));
+        found.map(|(_, token)| *token).or_else(|| self.token())
+    }
+
     /// The best token, if any: the newest of a group; a link's is good for an invitation only.
     #[must_use]
     pub fn token(&self) -> Option<Token> {

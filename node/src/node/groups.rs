@@ -1,5 +1,7 @@
 //! What happens to groups: our own changes, those of others, and what people are told of them.
 
+use std::collections::BTreeSet;
+
 use sremp_common::id::{GroupId, IdentityKey, MessageId, Token};
 use sremp_common::limit::MAX_RELAYS;
 use sremp_common::time::Now;
@@ -100,8 +102,7 @@ impl Node {
         if who == self.own.key() {
             return Err(ApiError::usage("you are a member of your own group").into());
         }
-        Invites::add(tx, group, who, now)?;
-        self.start_fetch(tx, who, now)
+        self.wish(tx, group, who, now)
     }
 
     pub(super) fn group_remove(
@@ -207,7 +208,8 @@ impl Node {
         let blob =
             self.post(tx, *group, changed.commit, &recipients, &Purpose::Commit(*group), now)?;
         self.retry_deferred = true;
-        self.learn_members(tx, group)?;
+        let joined = changed.joined.iter().map(|(key, _)| *key).collect();
+        self.learn_members(tx, group, Some(&joined))?;
         if let Some(welcome) = changed.welcome {
             let after = (!recipients.is_empty()).then_some(blob);
             let body = welcome_bytes(self.own.identity().identity(), welcome)
@@ -236,7 +238,12 @@ impl Node {
             conversation.update_unheard = 0;
         }
         let mut switched = None;
+        let mut moved = BTreeSet::new();
+        self.fellows_of.remove(&group);
         for event in events {
+            if let GroupEvent::Added(who) | GroupEvent::Updated(who) = event {
+                moved.insert(who);
+            }
             if let GroupEvent::Switched { lost } = event {
                 switched = Some(lost);
             } else {
@@ -245,7 +252,9 @@ impl Node {
         }
         conversation.save(tx)?;
         if conversation.standing != Standing::Removed {
-            self.learn_members(tx, &group)?;
+            // On another branch, leaves may be other ones than were last learnt.
+            let only = switched.is_none().then_some(&moved);
+            self.learn_members(tx, &group, only)?;
         }
         if conversation.standing == Standing::Leaving {
             self.leave_again(tx, &group, now)?;
@@ -354,8 +363,7 @@ impl Node {
             let change = match work {
                 LostWork::Added(people) => {
                     for who in people.into_iter().filter(|who| !is_member(who)) {
-                        Invites::add(tx, *group, who, now)?;
-                        self.start_fetch(tx, who, now)?;
+                        self.wish(tx, *group, who, now)?;
                     }
                     continue;
                 }

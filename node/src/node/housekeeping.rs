@@ -79,13 +79,19 @@ impl Node {
                 known.insert(contact.key);
             }
         }
+        let mut known_groups = std::mem::take(&mut self.fellows_of);
         for conversation in Conversation::all(tx)? {
             if matches!(conversation.standing, Standing::Left | Standing::Removed) {
                 continue;
             }
-            for group in &conversation.groups {
-                let members = self.groups.summary(tx, group)?.members;
-                fellows.extend(members.into_iter().map(|member| member.identity_key));
+            for group in conversation.groups {
+                // Whatever changes a group's members drops it here: the others need not be loaded.
+                let members = match known_groups.remove(&group) {
+                    Some(members) => members,
+                    None => self.groups.summary(tx, &group)?.members,
+                };
+                fellows.extend(members.iter().map(|member| member.identity_key));
+                self.fellows_of.insert(group, members);
             }
         }
         known.extend(self.mailboxes.keys().copied());

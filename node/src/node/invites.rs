@@ -3,10 +3,15 @@
 //!
 //! ```text
 //!   start ─→ own node ──→ relay 1 ──→ relay 2 ... ──→ rendezvous, wait ─→ start
-//!               └────────────┴─ key package ─→ commit, Welcome
+//!               └────────────┴─ key package ─→ gathered ─→ commit, Welcome
 //! ```
+//! What comes in for one group while others of it are still asked for is gathered, for a short while:
+//! one commit adds them all.
 
-use sremp_common::id::IdentityKey;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{Admission, ErrorCode, KeyPackageTaken, Message, TakeKeyPackage};
@@ -16,7 +21,7 @@ use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
 use crate::conversations::invite::INVITE_LIFETIME;
 use crate::conversations::{Conversation, ConversationId, History, Invites};
 use crate::delivery::Backoff;
-use crate::groups::Change;
+use crate::groups::{Change, CheckedKeyPackage};
 use crate::identity::{Contacts, Reach};
 use crate::store::{Table, Tx};
 use crate::transport::{CallError, Target};
@@ -24,9 +29,28 @@ use crate::transport::{CallError, Target};
 /// Tag of the anonymous sessions over which key packages are taken.
 const TAKE_TAG: u64 = u64::MAX;
 
+/// Time for which the first key package of a group waits for the others that were asked for.
+const GATHER: Duration = Duration::from_secs(2);
+
+/// Key packages of those who are to join one group, until one commit adds them.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    packages: BTreeMap<IdentityKey, CheckedKeyPackage>,
+    commit_at: Instant,
+}
+
+impl Gathered {
+    /// When they are added, whether all have come or not.
+    pub(super) const fn wake_at(&self) -> Instant {
+        self.commit_at
+    }
+}
+
 /// Where the search for one person's key package stands.
 #[derive(Debug, Default)]
 pub(super) struct Fetch {
+    /// The groups that they are to join; a wish may have been given up since.
+    groups: BTreeSet<GroupId>,
     /// Asked, not answered yet.
     asking: bool,
     /// Next to be asked: 0 for the own node, then the relays.
@@ -56,9 +80,36 @@ impl Fetch {
 impl Node {
     pub(super) fn load_fetches(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         for invite in Invites::all(tx)? {
+            self.fetches.entry(invite.who).or_default().groups.insert(invite.group);
             self.start_fetch(tx, invite.who, now)?;
         }
         Ok(())
+    }
+
+    /// Somebody is to join a group, as soon as a key package of theirs can be had.
+    pub(super) fn wish(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        Invites::add(tx, group, who, now)?;
+        self.fetches.entry(who).or_default().groups.insert(group);
+        self.start_fetch(tx, who, now)
+    }
+
+    /// The groups that somebody is to join and for which no key package is here yet.
+    fn wanted_in(&self, tx: &Tx, who: &IdentityKey) -> Result<Vec<GroupId>, NodeError> {
+        let mut wanted = Vec::new();
+        for group in self.fetches.get(who).into_iter().flat_map(|fetch| &fetch.groups) {
+            let gathered = self.gathered.get(group);
+            let is_here = gathered.is_some_and(|gathered| gathered.packages.contains_key(who));
+            if !is_here && Invites::find(tx, group, who)?.is_some() {
+                wanted.push(*group);
+            }
+        }
+        Ok(wanted)
     }
 
     /// Starts, or hurries, the search for somebody's key package.
@@ -86,6 +137,15 @@ impl Node {
             .collect();
         for who in due {
             self.start_fetch(tx, who, now)?;
+        }
+        let due: Vec<GroupId> = self
+            .gathered
+            .iter()
+            .filter(|(_, gathered)| gathered.commit_at <= now.instant)
+            .map(|(group, _)| *group)
+            .collect();
+        for group in due {
+            self.add_gathered(tx, group, now)?;
         }
         Ok(())
     }
@@ -136,38 +196,96 @@ impl Node {
         if let Some(fetch) = self.fetches.get_mut(&who) {
             fetch.asking = false;
         }
-        let Some(invite) = Invites::all(tx)?.into_iter().find(|invite| invite.who == who) else {
+        let wanted = self.wanted_in(tx, &who)?;
+        let Some(group) = wanted.first().copied() else {
             self.fetches.remove(&who);
-            return Ok(());
+            return self.add_gathered_if_complete(tx, now);
         };
         if let (Err(CallError::Refused(error)), Some(fetch)) = (&result, self.fetches.get_mut(&who))
         {
             fetch.refused = error.code == ErrorCode::NotAdmitted;
         }
-        let Ok(Message::KeyPackageTaken(taken)) = result else {
-            return self.ask_next(tx, who, now);
+        let package = match result {
+            Ok(Message::KeyPackageTaken(taken)) => self.check_taken(tx, who, &taken, now)?,
+            Ok(_) | Err(_) => None,
         };
-        let Some(package) = self.check_taken(tx, who, &taken, now)? else {
-            return self.ask_next(tx, who, now);
+        let Some(package) = package else {
+            self.ask_next(tx, who, now)?;
+            return self.add_gathered_if_complete(tx, now);
         };
-        match self.change_group(tx, &invite.group, Change::Add(vec![package]), now) {
-            Ok(()) => {}
-            Err(NodeError::Store(error)) => return Err(error.into()),
-            Err(error) => {
-                // The wish cannot be fulfilled any more: the group is left, or the role is lost.
-                tracing::debug!(%error, "an invited member cannot be added");
-                self.refuse(tx);
-            }
-        }
-        Invites::remove(tx, &invite.group, &who);
-        self.fetches.remove(&who);
-        if let Some(mut conversation) = Conversation::of_group(tx, &invite.group)? {
-            self.flush_intents(tx, &mut conversation, now)?;
-        }
-        if Invites::all(tx)?.iter().any(|other| other.who == who) {
+        let commit_at = now.instant + GATHER;
+        let new = || Gathered { packages: BTreeMap::new(), commit_at };
+        self.gathered.entry(group).or_insert_with(new).packages.insert(who, package);
+        if wanted.len() > 1 {
             self.start_fetch(tx, who, now)?;
+        } else {
+            self.fetches.remove(&who);
+        }
+        self.add_gathered_if_complete(tx, now)
+    }
+
+    /// Adds those of whom a key package came, in each group for which nobody else is being asked.
+    fn add_gathered_if_complete(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let is_asked_for = |group: &GroupId| {
+            self.fetches.values().any(|fetch| fetch.asking && fetch.groups.contains(group))
+        };
+        let complete: Vec<GroupId> =
+            self.gathered.keys().filter(|group| !is_asked_for(group)).copied().collect();
+        for group in complete {
+            self.add_gathered(tx, group, now)?;
         }
         Ok(())
+    }
+
+    /// Adds those of whom a key package came, in one commit.
+    fn add_gathered(&mut self, tx: &Tx, group: GroupId, now: Now) -> Result<(), NodeError> {
+        let Some(gathered) = self.gathered.remove(&group) else { return Ok(()) };
+        let mut packages = Vec::new();
+        for (who, package) in gathered.packages {
+            if Invites::find(tx, &group, &who)?.is_some() {
+                packages.push(package);
+            }
+            Invites::remove(tx, &group, &who);
+        }
+        if packages.is_empty() {
+            return Ok(());
+        }
+        // From here on nothing that came before is undone with a commit that cannot be made.
+        self.accept(tx)?;
+        if packages.len() > 1 && self.add_to(tx, &group, packages.clone(), now)? {
+            packages.clear();
+        }
+        // One who cannot be added is no reason to leave out the others.
+        for package in packages {
+            self.add_to(tx, &group, vec![package], now)?;
+        }
+        if let Some(mut conversation) = Conversation::of_group(tx, &group)? {
+            self.flush_intents(tx, &mut conversation, now)?;
+        }
+        Ok(())
+    }
+
+    /// One commit that adds people; whether it could be made.
+    fn add_to(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        packages: Vec<CheckedKeyPackage>,
+        now: Now,
+    ) -> Result<bool, NodeError> {
+        match self.change_group(tx, group, Change::Add(packages), now) {
+            Ok(()) => {
+                self.accept(tx)?;
+                Ok(true)
+            }
+            Err(NodeError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                // The wish cannot be fulfilled any more: the group is left, or the role is lost.
+                tracing::debug!(%error, "invited members cannot be added");
+                self.refuse(tx);
+                Ok(false)
+            }
+        }
     }
 
     fn check_taken(
@@ -176,7 +294,7 @@ impl Node {
         who: IdentityKey,
         taken: &KeyPackageTaken,
         now: Now,
-    ) -> Result<Option<crate::groups::CheckedKeyPackage>, NodeError> {
+    ) -> Result<Option<CheckedKeyPackage>, NodeError> {
         let Ok(identity) = taken.identity.verify() else { return Ok(None) };
         if identity.key() != who {
             return Ok(None);
@@ -198,8 +316,10 @@ impl Node {
         who: IdentityKey,
         now: Now,
     ) -> Result<(), NodeError> {
-        for invite in Invites::all(tx)? {
-            if invite.who != who || now.wall.since(invite.made) < INVITE_LIFETIME {
+        let groups = self.fetches.get(&who).map(|fetch| fetch.groups.clone()).unwrap_or_default();
+        for group in groups {
+            let Some(invite) = Invites::find(tx, &group, &who)? else { continue };
+            if now.wall.since(invite.made) < INVITE_LIFETIME {
                 continue;
             }
             Invites::remove(tx, &invite.group, &who);

@@ -147,7 +147,13 @@ impl Node {
         lane: &mut Lane,
         now: Now,
     ) -> Result<(), NodeError> {
-        let admission = reach.token().map_or(Admission::Session, Admission::Token);
+        // One that was refused is not the last word: another group's may open the mailbox.
+        let token = if lane.has_failed(parcel.blob) {
+            reach.token()
+        } else {
+            reach.token_in(&parcel.group)
+        };
+        let admission = token.map_or(Admission::Session, Admission::Token);
         let addressed = Recipient { identity_key: *recipient, admission };
         match path {
             Path::Direct => {
@@ -196,7 +202,8 @@ impl Node {
             for recipient in &people {
                 self.lanes.entry(*recipient).or_default().gone(blob);
             }
-            return Ok(Outbox::finish(tx, blob, &people, false)?);
+            Outbox::finish(tx, blob, &people, false)?;
+            return Ok(());
         };
         let message = Message::StoreMessage(StoreMessage {
             blob: Bin::new(bytes).unwrap_or_default(),
@@ -247,7 +254,7 @@ impl Node {
                 }
             }
         }
-        Outbox::finish(tx, blob, &stored, true)?;
+        let parcel = Outbox::finish(tx, blob, &stored, true)?.unwrap_or(parcel);
         self.parcel_stored(tx, &parcel, &stored, now)?;
         for (why, recipients) in given_up {
             self.give_up(tx, &parcel, &recipients, why, now)?;
@@ -269,7 +276,11 @@ impl Node {
             Purpose::Message(id) => {
                 let own = self.own.key();
                 if let Some(mut row) = History::find(tx, id, &own)? {
-                    let moved = row.advance(recipients, MessageState::Sent);
+                    let moved = if row.receipts {
+                        row.advance(recipients, MessageState::Sent)
+                    } else {
+                        row.finish(parcel)
+                    };
                     History::update(tx, &row)?;
                     if moved {
                         self.tell_state(tx, &row, now)?;
@@ -320,7 +331,8 @@ impl Node {
         why: &str,
         now: Now,
     ) -> Result<(), NodeError> {
-        Outbox::finish(tx, parcel.blob, recipients, false)?;
+        let parcel =
+            &Outbox::finish(tx, parcel.blob, recipients, false)?.unwrap_or_else(|| parcel.clone());
         self.release_held(parcel.blob);
         let Purpose::Message(id) = &parcel.purpose else { return Ok(()) };
         let own = self.own.key();
@@ -330,8 +342,14 @@ impl Node {
                 *state = MessageState::Failed;
             }
         }
-        if row.recipients.iter().all(|(_, state)| *state == MessageState::Failed) {
-            row.state = MessageState::Failed;
+        if row.receipts {
+            if row.recipients.iter().all(|(_, state)| *state == MessageState::Failed) {
+                row.state = MessageState::Failed;
+            }
+        } else {
+            row.finish(parcel);
+        }
+        if row.state == MessageState::Failed {
             row.error = Some(why.to_owned());
         }
         History::update(tx, &row)?;

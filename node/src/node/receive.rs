@@ -1,5 +1,7 @@
 //! Blobs that came in, by whatever path: each ends in one verdict, recorded with what it changed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sremp_common::id::{BlobId, GroupId, IdentityKey, MessageId};
 use sremp_common::identity::Identity;
@@ -420,7 +422,8 @@ impl Node {
             Tokens::promote(tx, &member.leaf.token)?;
             self.admission_changed = true;
         }
-        self.learn_members(tx, &joined.group)?;
+        self.fellows_of.remove(&joined.group);
+        self.learn_members(tx, &joined.group, None)?;
         self.retry_deferred = true;
         self.people_changed = true;
         if joined.kind == GroupKind::Direct {
@@ -435,11 +438,18 @@ impl Node {
         Ok(())
     }
 
-    /// Takes over how the members of a group can be reached.
-    pub(super) fn learn_members(&mut self, tx: &Tx, group: &GroupId) -> Result<(), NodeError> {
+    /// Takes over how the members of a group can be reached: all of them, or those in `only`.
+    pub(super) fn learn_members(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        only: Option<&BTreeSet<IdentityKey>>,
+    ) -> Result<(), NodeError> {
         let own = self.own.key();
-        for member in self.groups.summary(tx, group)?.members {
-            if member.identity_key == own {
+        for member in self.groups.summary(tx, group)?.members.iter() {
+            if member.identity_key == own
+                || only.is_some_and(|only| !only.contains(&member.identity_key))
+            {
                 continue;
             }
             let mut reach = Reach::of(tx, &member.identity_key)?;

@@ -170,8 +170,7 @@ impl Node {
             };
             // An earlier wish may have been given up.
             if !Invites::of_group(tx, &group)?.iter().any(|invite| invite.who == peer) {
-                Invites::add(tx, group, peer, now)?;
-                self.start_fetch(tx, peer, now)?;
+                self.wish(tx, group, peer, now)?;
             }
         }
         Ok(None)
@@ -190,16 +189,14 @@ impl Node {
         let content = Content::new(row.message_id, &kind, row.lamport, row.sent_at);
         let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
         let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-        let before = std::mem::take(&mut row.recipients);
-        row.recipients = recipients
-            .iter()
-            .map(|key| {
-                let known = before.iter().find(|(other, _)| other == key);
-                (*key, known.map_or(MessageState::Queued, |(_, state)| *state))
-            })
-            .collect();
         row.sealed_in = Some((*group, sealed.state));
         row.receipts = recipients.len() < MAX_RECEIPT_MEMBERS;
+        let before = std::mem::take(&mut row.recipients);
+        if row.receipts {
+            let known = |key| before.iter().find(|(other, _)| other == key);
+            let state = |key| known(key).map_or(MessageState::Queued, |(_, state)| *state);
+            row.recipients = recipients.iter().map(|key| (*key, state(key))).collect();
+        }
         History::update(tx, row)?;
         self.post(tx, *group, sealed.blob, &recipients, &Purpose::Message(row.message_id), now)?;
         Ok(())

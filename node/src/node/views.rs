@@ -144,7 +144,7 @@ impl Node {
         let standing = Conversation::of_group(tx, &group)?
             .map_or(Standing::Active, |conversation| conversation.standing);
         let mut members = Vec::new();
-        for member in &summary.members {
+        for member in summary.members.iter() {
             members.push(self.member_view(tx, member.identity_key, role(member.role), false)?);
         }
         for invite in Invites::of_group(tx, &group)? {
