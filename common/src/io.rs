@@ -2,15 +2,26 @@
 //! stream or starts a task.
 #![expect(clippy::disallowed_methods, reason = "this is the shell that the rule is about")]
 
+pub mod bans;
+pub mod commands;
 pub mod control;
+pub mod doors;
 pub mod gate;
+pub mod lifecycle;
 pub mod listen;
+pub mod metrics;
+pub mod notify;
+pub mod operator;
 pub mod output;
 pub mod private;
+pub mod proxy;
+pub mod reload;
 pub mod settings;
 pub mod signals;
 pub mod sources;
 pub mod stream;
+
+mod http;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -15,6 +15,7 @@ pub mod key;
 pub mod name;
 pub mod neighbourhood;
 pub mod pow;
+pub mod public_address;
 pub mod rate;
 pub mod signed;
 

@@ -52,7 +52,9 @@ pub fn config(data: &[u8]) {
     let Some((key, value)) = text.split_once('=') else { return };
     let variable = |prefix: &str| [(format!("{prefix}{key}"), value.to_owned())];
     let _ = sremp_relay::config::load(None, variable(sremp_relay::config::ENV_PREFIX));
-    let _ = sremp_rendezvous::config::load(None, variable(sremp_rendezvous::config::ENV_PREFIX));
+    let name = variable(sremp_rendezvous::config::ENV_PREFIX);
+    let _: Result<sremp_rendezvous::config::Config, _> =
+        sremp_common::io::sources::load(None, name);
     let _ = sremp_node::config::Config::parse("", variable(sremp_node::config::ENVIRONMENT_PREFIX));
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sremp_common::io::control;
+use sremp_common::io::commands::OperatorCommand;
 use sremp_common::io::output::{Failure, Output};
 use sremp_common::io::sources::environment;
 
@@ -32,8 +32,8 @@ enum Command {
     Check(Setup),
     /// Show the link that people give to `sremp relay add`; works while the relay does not run.
     Link(Setup),
-    /// Show what the running relay holds.
-    Status(Setup),
+    #[command(flatten)]
+    Operator(OperatorCommand),
 }
 
 /// Where the configuration comes from: flag over environment over file over default.
@@ -58,9 +58,9 @@ struct Setup {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return Output::usage(&error),
+        Err(error) => return Output::usage("sremp-relay", &error),
     };
-    let output = Output::new(cli.json);
+    let output = Output::new("sremp-relay", cli.json);
     match carry_out(cli.command, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
@@ -81,16 +81,13 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
         }
         Command::Check(setup) => {
             let config = setup.load()?;
-            output.checked(&config.server.listen, &setup.data_dir(&config)?);
+            output.checked(&config.server.listen, &setup.data_dir(&config)?, &[]);
         }
         Command::Link(setup) => {
             let config = setup.load()?;
             output::link(output, &link(&config, &setup.data_dir(&config)?)?);
         }
-        Command::Status(setup) => {
-            let status = control::ask(&setup.data_dir(&setup.load()?)?)?;
-            output.status(&status)?;
-        }
+        Command::Operator(command) => output.answer(&command.carry_out::<Config>()?),
     }
     Ok(())
 }

@@ -315,12 +315,22 @@ impl Config {
 }
 
 impl Sourced for Config {
+    const PROGRAM: &'static str = "sremp-relay";
     const ENV_PREFIX: &'static str = ENV_PREFIX;
+    type Error = ConfigError;
 
     fn resolve_paths(&mut self, base: &Path) {
         if let Some(path) = &mut self.server.data {
             *path = base.join(&*path);
         }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        Self::check(self)
+    }
+
+    fn data(&self) -> Option<&Path> {
+        self.server.data.as_deref()
     }
 }
 
@@ -332,9 +342,7 @@ pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let config: Config = sources::load(file, environment)?;
-    config.check()?;
-    Ok(config)
+    sources::load(file, environment)
 }
 
 /// Where data goes when nothing is said: what the service manager made, or the user's own place.

@@ -19,9 +19,13 @@ use serde::Serialize;
 use sremp_common::connection::{Local, ReassemblyBudget};
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{IdentityKey, Incarnation};
+use sremp_common::io::bans::Bans;
+use sremp_common::io::control::Request;
 use sremp_common::io::gate::{Gate, GateCounts};
 use sremp_common::io::listen::{self, listen, pause_after};
+use sremp_common::io::operator::unknown;
 use sremp_common::io::private::{PrivateError, create_private_dir};
+use sremp_common::io::settings::NetworkSection;
 use sremp_common::io::signals::{Asked, Signals, runtime};
 use sremp_common::io::{Clock, control, system_entropy};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -162,7 +166,7 @@ impl Server {
             ready: Ready { listening, id, link },
             local,
             keeper,
-            gate: Gate::new(server.max_connections, server.max_connections_per_network),
+            gate: gate(server.max_connections, server.max_connections_per_network, clock),
             entropy,
             clock,
         })
@@ -287,6 +291,17 @@ pub fn link(config: &Config, data: &Path) -> Result<String, ServeError> {
     place::link(key, advertised).or_else(|| place::noted(data, &key)).ok_or(ServeError::NoEndpoint)
 }
 
+/// Counts connections, and lets them in.
+fn gate(max: u32, max_per_network: u32, clock: Clock) -> Gate {
+    // Until the configuration has the section: as many as there are places.
+    let section = NetworkSection {
+        max_half_open: max,
+        arrivals_per_minute: 1_000_000,
+        ..NetworkSection::default()
+    };
+    Gate::new(section.gate(max, max_per_network), Bans::default(), clock)
+}
+
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
     move |source| ServeError::System { what, source }
 }
@@ -329,7 +344,7 @@ fn accept(
     gate: &Gate,
     shared: &Arc<Shared>,
 ) {
-    let Some(slot) = gate.enter(address.ip()) else {
+    let Ok(slot) = gate.enter(address) else {
         tracing::debug!(%address, "refused: too many connections");
         return;
     };
@@ -358,20 +373,26 @@ async fn serve_status(
     jobs: mpsc::Sender<Job>,
     clock: Clock,
 ) {
-    control::serve(listener, || async {
-        let (answer, told) = oneshot::channel();
-        // When the thread is gone the whole program is about to end.
-        let _ = jobs.send(Job::Status(answer)).await;
-        let status = Status {
-            version: env!("CARGO_PKG_VERSION"),
-            id: ready.id.to_string(),
-            link: ready.link.clone(),
-            listening: ready.listening,
-            uptime_ms: clock.now().instant.as_millis(),
-            keeper: told.await.unwrap_or_default(),
-            connections: gate.counts(),
-        };
-        serde_json::to_string(&status).unwrap_or_default()
+    control::serve(listener, move |request: Request| {
+        let (ready, gate, jobs) = (ready.clone(), gate.clone(), jobs.clone());
+        async move {
+            if request.command != "status" {
+                return Err(unknown(&request));
+            }
+            let (answer, told) = oneshot::channel();
+            // When the thread is gone the whole program is about to end.
+            let _ = jobs.send(Job::Status(answer)).await;
+            let status = Status {
+                version: env!("CARGO_PKG_VERSION"),
+                id: ready.id.to_string(),
+                link: ready.link.clone(),
+                listening: ready.listening,
+                uptime_ms: clock.now().instant.as_millis(),
+                keeper: told.await.unwrap_or_default(),
+                connections: gate.counts(),
+            };
+            Ok(serde_json::to_value(&status).unwrap_or_default())
+        }
     })
     .await;
 }

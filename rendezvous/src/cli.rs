@@ -2,19 +2,21 @@
 
 mod output;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sremp_common::io::Clock;
+use sremp_common::io::commands::OperatorCommand;
 use sremp_common::io::output::{Failure, Output};
-use sremp_common::io::settings;
-use sremp_common::io::sources::environment;
-use sremp_common::io::{Clock, control};
+use sremp_common::io::sources::{Sourced as _, data_dir, environment, read};
 
-use crate::config::{Config, ConfigError, default_data_dir, load};
+use crate::config::{Config, ConfigError};
 use crate::io::certificates::Certificates;
-use crate::io::{dev_cert, run};
+use crate::io::{Ready, dev_cert, run};
+
+/// Name of the program.
+const PROGRAM: &str = "sremp-rendezvous";
 
 /// A registry over TLS 1.3: who is online, and where. It holds no secret and no message.
 #[derive(Debug, Parser)]
@@ -29,9 +31,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server in the foreground; SIGTERM drains, SIGHUP looks at the certificate's files.
+    /// Run the server in the foreground; SIGTERM drains, SIGHUP reads the configuration again.
     Run(Setup),
-    /// Check the configuration, the certificate included, without running.
+    /// Check the configuration, the certificate included, without running; say what is risky.
     Check(Setup),
     /// Make a private authority and a certificate by it: ca.pem, cert.pem, key.pem.
     DevCert {
@@ -41,8 +43,8 @@ enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Show what the running server has registered.
-    Status(Setup),
+    #[command(flatten)]
+    Operator(OperatorCommand),
 }
 
 /// Where the configuration comes from: flag over environment over file over default.
@@ -70,9 +72,9 @@ struct Setup {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return Output::usage(&error),
+        Err(error) => return Output::usage(PROGRAM, &error),
     };
-    let output = Output::new(cli.json);
+    let output = Output::new(PROGRAM, cli.json);
     match carry_out(cli.command, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
@@ -89,36 +91,36 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
             output::dev_cert(output, &written);
             Ok(())
         }
-        Command::Status(setup) => {
-            let status = control::ask(&setup.data_dir(&setup.load()?)?)?;
-            output.status(&status)
+        Command::Operator(command) => {
+            output.answer(&command.carry_out::<Config>()?);
+            Ok(())
         }
     }
 }
 
 fn serve(setup: &Setup, output: Output) -> Result<(), Failure> {
     let config = setup.load()?;
-    let data = setup.data_dir(&config)?;
-    output.init_log(&config.log);
-    let ready = |listening: SocketAddr| {
+    let data = data_dir(&config)?;
+    let log = output.init_log(&config.log);
+    let ready = |ready: Ready| {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
-        output::ready(output, listening);
+        output::ready(output, ready);
     };
-    run(&config, &data, ready).map_err(Failure::failed)
+    Ok(run(&config, &data, ready, || setup.load(), &log)?)
 }
 
 fn check(setup: &Setup, output: Output) -> Result<(), Failure> {
     let config = setup.load()?;
-    let data = setup.data_dir(&config)?;
+    let data = data_dir(&config)?;
     let (cert, key) = config.certificate()?;
-    Certificates::load(cert, key).map_err(Failure::failed)?;
-    output.checked(&config.server.listen, &data);
+    Certificates::load(cert, key).map_err(|error| Failure::config(&error))?;
+    output.checked(&config.server.listen, &data, &config.risks());
     Ok(())
 }
 
 impl Setup {
     fn load(&self) -> Result<Config, ConfigError> {
-        let mut config = load(self.config.as_deref(), environment())?;
+        let mut config: Config = read(self.config.as_deref(), environment())?;
         if let Some(listen) = &self.listen {
             config.server.listen.clone_from(listen);
         }
@@ -133,12 +135,5 @@ impl Setup {
         }
         config.check()?;
         Ok(config)
-    }
-
-    fn data_dir(&self, config: &Config) -> Result<PathBuf, ConfigError> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let chosen = config.server.data.clone();
-        let found = chosen.or_else(|| default_data_dir(variable));
-        Ok(found.ok_or(settings::ConfigError::NoDataDirectory)?)
     }
 }

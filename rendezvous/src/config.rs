@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sremp_common::io::settings::{self, LogSection, is_listen_address, value};
-use sremp_common::io::sources::{self, Sourced};
+use sremp_common::io::settings::{
+    self, LogSection, MetricsSection, NetworkSection, is_listen_address, value,
+};
+use sremp_common::io::sources::Sourced;
 use sremp_common::limit::{MAX_SERVERS, PORT_RENDEZVOUS};
+use sremp_common::rate::Rate;
 use sremp_common::wire::{Endpoint, List};
 
-use crate::rate::Rate;
 use crate::registry::{Limits, RegistryConfig};
 
 /// Start of every variable: `SREMP_RENDEZVOUS__SECTION__KEY`.
@@ -27,15 +29,37 @@ pub const ENV_PREFIX: &str = "SREMP_RENDEZVOUS__";
 pub struct Config {
     /// Where to listen, where to keep data, how many connections.
     pub server: ServerSection,
+    /// Who may connect, and how often.
+    pub network: NetworkSection,
     /// Certificate and key.
     pub tls: TlsSection,
     /// What is kept and shown.
     pub registry: RegistrySection,
     /// How often one network may ask.
     pub limits: LimitsSection,
+    /// Where monitoring asks.
+    pub metrics: MetricsSection,
     /// What goes to standard error.
     pub log: LogSection,
 }
+
+/// Keys that a running server takes over. The others need a restart.
+pub const LIVE: [&str; 14] = [
+    "server.max_connections",
+    "server.max_connections_per_network",
+    "server.idle_timeout",
+    "network.max_half_open",
+    "network.arrivals_per_minute",
+    "network.banned",
+    "network.drain_timeout",
+    "tls",
+    "registry.max_entries",
+    "registry.max_bytes",
+    "registry.listing",
+    "registry.peers",
+    "limits",
+    "log.level",
+];
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +67,7 @@ pub struct Config {
 pub struct ServerSection {
     /// HOST:PORT; port 0 lets the system choose.
     pub listen: String,
-    /// The data directory; without it [`default_data_dir`].
+    /// The data directory; without it the platform's place.
     pub data: Option<PathBuf>,
     /// Connections at a time.
     pub max_connections: u32,
@@ -143,11 +167,7 @@ impl Default for LimitsSection {
 }
 
 impl Config {
-    /// Checks every value that its type does not check.
-    ///
-    /// # Errors
-    /// [`ConfigError`], naming the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    fn check_values(&self) -> Result<(), ConfigError> {
         let server = &self.server;
         value(
             is_listen_address(&server.listen),
@@ -178,6 +198,8 @@ impl Config {
             "from 1048576 (1 MiB) to 1 TiB",
         )?;
         self.peers()?;
+        self.network.check()?;
+        self.metrics.address()?;
         let limits = &self.limits;
         for (rate, key) in [
             (limits.registrations_per_minute, "limits.registrations_per_minute"),
@@ -220,6 +242,19 @@ impl Config {
         })
     }
 
+    /// What an operator should think about.
+    #[must_use]
+    pub fn risks(&self) -> Vec<String> {
+        let mut risks = self.network.risks(self.server.max_connections);
+        risks.extend(self.metrics.risks());
+        for peer in self.peers().into_iter().flat_map(List::into_vec) {
+            if !peer.may_be_public() {
+                risks.push(format!("registry.peers: nobody outside can reach {peer}"));
+            }
+        }
+        risks
+    }
+
     /// Silence after which a connection is closed.
     #[must_use]
     pub fn idle_timeout(&self) -> Duration {
@@ -239,7 +274,9 @@ impl Config {
 }
 
 impl Sourced for Config {
+    const PROGRAM: &'static str = "sremp-rendezvous";
     const ENV_PREFIX: &'static str = ENV_PREFIX;
+    type Error = ConfigError;
 
     fn resolve_paths(&mut self, base: &Path) {
         let paths = [&mut self.server.data, &mut self.tls.cert, &mut self.tls.key];
@@ -247,23 +284,12 @@ impl Sourced for Config {
             *path = base.join(&*path);
         }
     }
-}
 
-/// Reads the file, if there is one, lays the environment over it, and checks what comes out.
-///
-/// # Errors
-/// [`ConfigError`]: unreadable, not TOML, unknown keys, wrong types, values out of bounds.
-pub fn load(
-    file: Option<&Path>,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
-    let config: Config = sources::load(file, environment)?;
-    config.check()?;
-    Ok(config)
-}
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check_values()
+    }
 
-/// Where data goes when nothing is said: what the service manager made, or the user's own place.
-#[must_use]
-pub fn default_data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    settings::default_data_dir("sremp-rendezvous", variable)
+    fn data(&self) -> Option<&Path> {
+        self.server.data.as_deref()
+    }
 }

@@ -5,31 +5,35 @@
 pub mod certificates;
 pub mod dev_cert;
 
+pub mod operated;
+
 mod connection;
-mod status;
 mod storage;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sremp_common::io::Clock;
-use sremp_common::io::control;
+use sremp_common::io::bans::Bans;
+use sremp_common::io::control::{self, Refused};
+use sremp_common::io::doors::{Doors, Plan, StartError};
 use sremp_common::io::gate::Gate;
-use sremp_common::io::listen::{drain, listen, pause_after};
-use sremp_common::io::private::{PrivateError, create_private_dir};
-use sremp_common::io::signals::{Asked, Signals, runtime};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use sremp_common::io::lifecycle::{Lifecycle, supervise};
+use sremp_common::io::operator::Operator;
+use sremp_common::io::output::LogFilter;
+use sremp_common::io::private::create_private_dir;
+use sremp_common::io::reload::Reloader;
+use sremp_common::io::signals::{Signals, runtime};
+use sremp_common::io::sources::Sourced as _;
 use tokio::task::JoinSet;
 
 use self::certificates::{CertificateError, Certificates, Reload};
 use self::connection::Shared;
 use self::storage::Storage;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LIVE};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError, StoreOptions};
 
@@ -42,18 +46,15 @@ const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
 /// How often expired registrations are withdrawn. Readers do not depend on it.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long connections may take to end when the server stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why the server does not run, or runs no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// A value of the configuration, or no certificate in it.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data directory cannot be used.
-    #[error("the data directory cannot be used")]
-    DataDirectory(#[from] PrivateError),
+    /// What every server needs cannot be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The store cannot be opened, or has failed. Nothing that was acknowledged is lost.
     #[error("the registry's store {} cannot be used", path.display())]
     Store {
@@ -66,38 +67,24 @@ pub enum ServeError {
     /// Certificate or key are unusable.
     #[error("the certificate cannot be used")]
     Certificate(#[from] CertificateError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// As configured.
-        address: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The system refuses a thread, a signal handler or the status socket.
-    #[error("cannot start: {what}")]
-    System {
-        /// What was refused.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+}
+
+/// Where a server that is ready is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// By clients, with the port that the system chose.
+    pub listening: SocketAddr,
+    /// By monitoring, if it is on.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A server that listens, and serves as soon as it is run.
 #[derive(Debug)]
 pub struct Server {
     data: PathBuf,
-    listener: TcpListener,
-    listening: SocketAddr,
-    control: tokio::net::UnixListener,
-    certificates: Arc<Certificates>,
+    doors: Doors,
     storage: Storage,
-    idle_timeout: Duration,
-    gate: Gate,
-    clock: Clock,
+    shared: Arc<Shared>,
 }
 
 impl Server {
@@ -105,91 +92,89 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError`], naming the cause.
-    pub async fn start(config: &Config, data: &Path) -> Result<Self, ServeError> {
+    pub async fn start(config: &Config, data: &Path, life: Lifecycle) -> Result<Self, ServeError> {
         config.check()?;
         let (cert, key) = config.certificate()?;
         let certificates = Arc::new(Certificates::load(cert, key)?);
-        create_private_dir(data)?;
+        create_private_dir(data).map_err(StartError::from)?;
         let path = data.join(STORE_FILE);
         let cache_bytes = usize::try_from(config.registry.cache_bytes).unwrap_or(usize::MAX);
-        let store_error = |source| ServeError::Store { path: path.clone(), source };
-        let store = Store::open(&path, StoreOptions { cache_bytes }).map_err(store_error)?;
-        let system = |what| move |source| ServeError::System { what, source };
-        let control = control::bind(data).map_err(system("the status socket"))?;
+        let store = Store::open(&path, StoreOptions { cache_bytes })
+            .map_err(|source| ServeError::Store { path, source })?;
         let clock = Clock::start();
+        let plan = Plan {
+            data,
+            listen: &config.server.listen,
+            max_connections: config.server.max_connections,
+            max_connections_per_network: config.server.max_connections_per_network,
+            network: &config.network,
+            metrics: &config.metrics,
+        };
+        let doors = Doors::open(&plan, clock).await?;
         let registry = Registry::new(config.registry()?);
-        let storage =
-            Storage::start(store, registry, clock).map_err(system("the store's thread"))?;
-        let listener = listen(&config.server.listen).await.map_err(|source| {
-            ServeError::Listen { address: config.server.listen.clone(), source }
-        })?;
-        let listening = listener.local_addr().map_err(system("the listening socket"))?;
-        Ok(Self {
-            data: data.to_owned(),
-            listener,
-            listening,
-            control,
-            certificates,
-            storage,
-            idle_timeout: config.idle_timeout(),
-            gate: Gate::new(
-                config.server.max_connections,
-                config.server.max_connections_per_network,
-            ),
+        let storage = Storage::start(store, registry, clock)
+            .map_err(StartError::system("the store's thread"))?;
+        let shared = Arc::new(Shared {
+            jobs: storage.jobs(),
             clock,
-        })
+            certificates,
+            life,
+            idle_timeout: AtomicU32::new(config.server.idle_timeout),
+            drain_timeout: AtomicU32::new(config.network.drain_timeout),
+            failed: AtomicU64::new(0),
+        });
+        Ok(Self { data: data.to_owned(), doors, storage, shared })
     }
 
-    /// Where it listens, with the port that the system chose.
+    /// Where it is.
     #[must_use]
-    pub const fn listening(&self) -> SocketAddr {
-        self.listening
+    pub fn ready(&self) -> Ready {
+        let listening = self.doors.front.listening();
+        Ready { listening, metrics: self.doors.monitoring_at() }
     }
 
-    /// The certificate in use, to be loaded anew on request.
+    /// A way to change the configuration of the server while it runs.
     #[must_use]
-    pub fn certificates(&self) -> Arc<Certificates> {
-        Arc::clone(&self.certificates)
+    fn settings(&self) -> Settings {
+        Settings {
+            shared: Arc::downgrade(&self.shared),
+            gate: self.doors.gate.clone(),
+            bans: self.doors.bans.clone(),
+        }
     }
 
-    /// Serves until `stop` is done, then drains: requests that have come are answered.
+    /// Serves until its life is to end, then drains: requests that have come are answered.
     ///
     /// # Errors
     /// [`ServeError::Store`] when the store fails: the process should start again from the file.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { data, listener, listening, control, certificates, mut storage, .. } = self;
-        let (stopping, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            jobs: storage.jobs(),
-            clock: self.clock,
-            idle_timeout: self.idle_timeout,
-            gate: self.gate,
-            failed: AtomicU64::new(0),
-        });
+    pub async fn run(self) -> Result<(), ServeError> {
+        let Self { data, doors, mut storage, shared } = self;
+        let life = shared.life.clone();
         let mut helpers = JoinSet::new();
-        helpers.spawn(watch_certificates(Arc::clone(&certificates)));
+        helpers.spawn(watch_certificates(Arc::clone(&shared.certificates)));
         helpers.spawn(sweep(storage.jobs()));
-        helpers.spawn(status::serve(control, listening, Arc::clone(&shared)));
+        let operator = Operator {
+            served: Arc::clone(&shared),
+            version: env!("CARGO_PKG_VERSION"),
+            listening: doors.front.listening(),
+            life: life.clone(),
+            gate: doors.gate,
+            bans: doors.bans,
+            clock: shared.clock,
+        };
+        operator.start(&mut helpers, doors.control, doors.monitoring);
         let mut connections = JoinSet::new();
-        tokio::pin!(stop);
-        let failure = loop {
+        let serve = |visitor| connection::attend(visitor, Arc::clone(&shared));
+        let until = async {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => {
-                        accept(&mut connections, stream, address, &certificates, &shared, &stopped);
-                    }
-                    Err(error) => pause_after(error).await,
-                },
-                Some(_) = connections.join_next() => {}
-                () = &mut stop => break None,
-                failure = storage.failed() => break Some(failure),
+                () = life.stopped() => None,
+                failure = storage.failed() => Some(failure),
             }
         };
-        drop(listener);
-        // Nobody may be listening any more, which is as good.
-        let _ = stopping.send(true);
-        drain(&mut connections, DRAIN_TIMEOUT).await;
-        connections.shutdown().await;
+        life.ready();
+        let failure = doors.front.attend(&mut connections, serve, until).await;
+        let limit = Duration::from_secs(shared.drain_timeout.load(Ordering::Relaxed).into());
+        life.drain(&mut connections, limit).await;
         helpers.shutdown().await;
         drop(shared);
         control::remove(&data);
@@ -201,65 +186,78 @@ impl Server {
     }
 }
 
-/// Runs a server until SIGTERM or SIGINT. SIGHUP looks at the certificate's files at once.
+/// What a reload changes.
+#[derive(Debug)]
+struct Settings {
+    shared: Weak<Shared>,
+    gate: Gate,
+    bans: Bans,
+}
+
+impl Settings {
+    /// Takes over the keys in [`LIVE`]. What can fail comes first, so that it fails as a whole.
+    async fn apply(&self, config: &Config, log: &LogFilter) -> Result<(), Refused> {
+        let gone = || Refused::new("unavailable", "the server is about to end");
+        let shared = self.shared.upgrade().ok_or_else(gone)?;
+        let failed = |error: ConfigError| Refused::failed(&error);
+        let registry = config.registry().map_err(failed)?;
+        let (cert, key) = config.certificate().map_err(failed)?;
+        let certificates = Arc::clone(&shared.certificates);
+        let (cert, key) = (cert.to_owned(), key.to_owned());
+        let replaced = tokio::task::spawn_blocking(move || certificates.replace(&cert, &key)).await;
+        let replaced = replaced.map_err(|error| Refused::failed(&error))?;
+        replaced.map_err(|error| Refused::failed(&error))?;
+        shared.jobs.configure(registry).await;
+        shared.idle_timeout.store(config.server.idle_timeout, Ordering::Relaxed);
+        shared.drain_timeout.store(config.network.drain_timeout, Ordering::Relaxed);
+        let server = &config.server;
+        let (max, per_network) = (server.max_connections, server.max_connections_per_network);
+        self.gate.set_limits(config.network.gate(max, per_network));
+        self.bans.configure(config.network.banned.clone());
+        log.set(config.log.level);
+        Ok(())
+    }
+}
+
+/// Runs a server until SIGTERM, SIGINT or the command `drain`. SIGHUP and the command `reload` ask
+/// `load` for the configuration again.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn run(config: &Config, data: &Path, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
-    let system = |what| move |source| ServeError::System { what, source };
-    let runtime = runtime().map_err(system("the runtime"))?;
+pub fn run(
+    config: &Config,
+    data: &Path,
+    ready: impl FnOnce(Ready),
+    load: impl Fn() -> Result<Config, ConfigError>,
+    log: &LogFilter,
+) -> Result<(), ServeError> {
+    let runtime = runtime().map_err(StartError::system("the runtime"))?;
     runtime.block_on(async {
-        let mut signals = Signals::install().map_err(system("a signal handler"))?;
-        let server = Server::start(config, data).await?;
-        let certificates = server.certificates();
-        ready(server.listening());
-        let stop = async {
-            while signals.next().await == Asked::Reload {
-                reload(&certificates).await;
-            }
-            tracing::info!("stopping");
-        };
-        server.run(stop).await
-    })
-}
-
-/// Starts a task for a connection, if there is room for it.
-fn accept(
-    connections: &mut JoinSet<()>,
-    stream: TcpStream,
-    address: SocketAddr,
-    certificates: &Certificates,
-    shared: &Arc<Shared>,
-    stopped: &watch::Receiver<bool>,
-) {
-    let Some(slot) = shared.gate.enter(address.ip()) else {
-        tracing::debug!(%address, "refused: too many connections");
-        return;
-    };
-    let tls = certificates.current();
-    let (shared, stopped) = (Arc::clone(shared), stopped.clone());
-    connections.spawn(async move {
-        let result = connection::serve(stream, address, tls, &shared, stopped).await;
-        match result {
-            Ok(ending) => tracing::debug!(%address, ?ending, "connection closed"),
-            Err(error) => {
-                shared.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%address, %error, "connection failed");
-            }
+        let signals = Signals::install().map_err(StartError::system("a signal handler"))?;
+        let (life, wishes) = Lifecycle::new();
+        let server = Server::start(config, data, life.clone()).await?;
+        let settings = server.settings();
+        let mut reloader = Reloader::new(config.clone(), &LIVE);
+        ready(server.ready());
+        let reload =
+            async || reloader.reload(&load, async |config| settings.apply(config, log).await).await;
+        let supervising = supervise(signals, wishes, life, reload);
+        tokio::select! {
+            ended = server.run() => ended,
+            () = supervising => Ok(()),
         }
-        drop(slot);
-    });
+    })
 }
 
 async fn watch_certificates(certificates: Arc<Certificates>) {
     loop {
         tokio::time::sleep(CERTIFICATE_POLL).await;
-        reload(&certificates).await;
+        look_at(&certificates).await;
     }
 }
 
 /// Looks at the certificate's files. What is wrong with them is said once.
-async fn reload(certificates: &Arc<Certificates>) {
+async fn look_at(certificates: &Arc<Certificates>) {
     let certificates = Arc::clone(certificates);
     match tokio::task::spawn_blocking(move || certificates.reload()).await {
         Ok(Reload::Loaded) => tracing::info!("new certificate loaded"),

@@ -3,7 +3,6 @@
 //! It holds no secret of its users and no message. Everything outside [`io`] is pure but for
 //! [`store`], which writes the one file: [`registry`] decides, [`protocol`] is one connection.
 
-pub mod rate;
 pub mod registry;
 pub mod store;
 

@@ -22,6 +22,7 @@ use sremp_common::identity::VerifiedIdentity;
 use sremp_common::limit::{
     MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS, REGISTRATION_TTL_MAX, REGISTRATION_TTL_MIN,
 };
+use sremp_common::rate::{Rate, Rates};
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{
     Endpoint, ErrorBody, ErrorCode, List, LookupResponse, LookupTarget, Message, PeerInfo,
@@ -29,7 +30,6 @@ use sremp_common::wire::{
 };
 
 use self::entries::Entry;
-use crate::rate::{Kind, Rate, Rates};
 use crate::store::{Rows, StoreError, Table};
 
 /// How long an identity can be found after its registration has expired.
@@ -139,6 +139,10 @@ pub struct RegistryStatus {
     pub listed: u64,
     /// Bytes of all entries.
     pub bytes: u64,
+    /// Bound of `entries`.
+    pub max_entries: u64,
+    /// Bound of `bytes`.
+    pub max_bytes: u64,
     /// Since the start.
     pub counters: Counters,
 }
@@ -147,8 +151,21 @@ pub struct RegistryStatus {
 #[derive(Debug)]
 pub struct Registry {
     config: RegistryConfig,
-    rates: Rates,
+    rates: Rates<Kind>,
     counters: Counters,
+}
+
+/// What is counted for each network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Registrations, first ones and renewals.
+    Register,
+    /// Registrations of identities that were not known.
+    NewIdentity,
+    /// Lookups of one identity, and requests for the list of servers.
+    Lookup,
+    /// Pages of a listing.
+    ListPage,
 }
 
 /// A request is refused, or the store failed.
@@ -178,6 +195,15 @@ impl Registry {
     #[must_use]
     pub fn new(config: RegistryConfig) -> Self {
         Self { config, rates: Rates::default(), counters: Counters::default() }
+    }
+
+    /// Other decisions of the operator from now on. What is kept stays, though it be too much now.
+    pub fn configure(&mut self, config: RegistryConfig) {
+        if config.limits != self.config.limits {
+            // Allowances were counted by the old measure.
+            self.rates = Rates::default();
+        }
+        self.config = config;
     }
 
     /// Carries out one request and gives its answer, to be sent after the commit.
@@ -401,6 +427,8 @@ impl Registry {
             online: rows.count(Table::Standing)?,
             listed: rows.count(Table::Listed)?,
             bytes: entries::total_bytes(rows)?,
+            max_entries: self.config.max_entries,
+            max_bytes: self.config.max_bytes,
             counters: self.counters,
         })
     }

@@ -8,7 +8,7 @@ mod redb;
 mod tests;
 
 pub use memory::MemoryRows;
-pub use redb::{RedbRows, Store, StoreOptions};
+pub use redb::{RedbRows, Snapshot, Store, StoreOptions};
 
 /// The tables. Keys and values are bytes; keys are in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,12 @@ pub enum StoreError {
         /// What is known here.
         known: u64,
     },
+    /// Nothing is overwritten.
+    #[error("{} exists already; give another name", .0.display())]
+    Exists(std::path::PathBuf),
+    /// The file is being read for a backup.
+    #[error("a backup is being written; try again when it is done")]
+    Busy,
     /// The file cannot be opened, read or written.
     #[error("the store failed")]
     Database(#[source] Box<::redb::Error>),

@@ -99,12 +99,12 @@ fn a_new_certificate_is_taken_without_a_restart() {
     run(&["dev-cert", renewed.to_str().unwrap(), "127.0.0.1", "localhost"], 0);
     fs::copy(renewed.join("cert.pem"), home.path().join("certs/cert.pem")).unwrap();
     server.hang_up();
-    server.wait_for_log("the new certificate cannot be used");
+    server.wait_for_log("the configuration cannot be taken over; the old one stays");
     // Half of the change: the old certificate stays.
     Client::connect(&server);
     fs::copy(renewed.join("key.pem"), home.path().join("certs/key.pem")).unwrap();
     server.hang_up();
-    server.wait_for_log("new certificate loaded");
+    server.wait_for_log("the configuration was read again");
     fs::copy(renewed.join("ca.pem"), home.path().join("certs/ca.pem")).unwrap();
     Client::connect(&server);
     // Sessions that stand are not disturbed.
@@ -183,13 +183,14 @@ fn what_cannot_be_understood_is_refused_with_a_reason() {
         for program in
             [&["check", "--json", "--config", path][..], &["run", "--json", "--config", path]]
         {
-            let failed = run(program, 1);
+            let failed = run(program, 2);
+            assert_eq!(failed.json_error()["code"], "config");
             let message = failed.json_error()["message"].as_str().unwrap().to_owned();
             assert!(message.contains(reason), "{message}");
             assert_eq!(failed.stdout, "");
         }
     }
-    run(&["check", "--config", "/no/such/file"], 1);
+    run(&["check", "--config", "/no/such/file"], 2);
     for usage in [&["run", "--cert", "x"][..], &["dance"], &["dev-cert", "x"], &[]] {
         run(usage, 2);
     }

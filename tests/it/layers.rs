@@ -78,11 +78,10 @@ const RELAY: &Contract = &[
 
 const RENDEZVOUS: &Contract = &[
     ("cli", &["config", "io"]),
-    ("config", &["registry", "rate"]),
-    ("protocol", &["registry", "rate"]),
-    ("registry", &["rate", "store"]),
+    ("config", &["registry"]),
+    ("protocol", &["registry"]),
+    ("registry", &["store"]),
     ("store", &[]),
-    ("rate", &[]),
 ];
 
 /// Attacks that have a test whose name begins with the id.

@@ -258,7 +258,7 @@ fn check_finds_what_is_wrong_with_a_configuration() {
     let file = directory.path().join("relay.toml");
     let file = path(&file);
     let (code, _, stderr) = run(&["--json", "check", "--config", file]);
-    assert_eq!((code, error_code(&stderr).as_str()), (1, "config"), "missing");
+    assert_eq!((code, error_code(&stderr).as_str()), (2, "config"), "missing");
     fs::write(file, "[mailboxes]\nmax_messages = 5\n").unwrap();
     assert_eq!(run(&["check", "--config", file]).0, 0);
     let checked = |name: &str, value: &str| {
@@ -269,7 +269,7 @@ fn check_finds_what_is_wrong_with_a_configuration() {
     assert!(!checked("SREMP_RELAY__MAILBOXES__NOTHING", "1"));
     fs::write(file, "[mailboxes]\nmax_mesages = 5\n").unwrap();
     let (code, _, stderr) = run(&["check", "--config", file]);
-    assert!(code == 1 && stderr.contains("max_mesages"), "{stderr}");
+    assert!(code == 2 && stderr.contains("max_mesages"), "{stderr}");
 }
 
 #[test]

@@ -9,14 +9,42 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
+use super::commands::CommandError;
 use super::control::ControlError;
+use super::doors::StartError;
 use super::settings::{ConfigError, LogFormat, LogLevel, LogSection};
 
 /// Text or JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
+    program: &'static str,
     json: bool,
+}
+
+/// A way to change what is logged while the program runs.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<LevelFilter, Registry>);
+
+impl LogFilter {
+    /// Logs at this level from now on.
+    pub fn set(&self, level: LogLevel) {
+        // Fails only when there is no log any more.
+        let _ = self.0.reload(filter_of(level));
+    }
+}
+
+const fn filter_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
 }
 
 /// Why a command did not do what it should.
@@ -35,6 +63,12 @@ impl Failure {
         Self { code, exit: 1, message: with_causes(error) }
     }
 
+    /// A configuration that cannot be used: as wrong as wrong arguments, the process ends with 2.
+    #[must_use]
+    pub fn config(error: &dyn Error) -> Self {
+        Self { exit: 2, ..Self::new("config", error) }
+    }
+
     /// A failure without a code of its own.
     pub fn failed(error: impl Error) -> Self {
         Self::new("failed", &error)
@@ -43,7 +77,7 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::new("config", &error)
+        Self::config(&error)
     }
 }
 
@@ -51,13 +85,36 @@ impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         match &error {
             ControlError::NotRunning(_) => Self { exit: 3, ..Self::new("not_running", &error) },
+            ControlError::Refused(_) => Self { exit: 5, ..Self::new("refused", &error) },
             ControlError::Io { .. } => Self::failed(error),
         }
     }
 }
 
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Config(error) => error.into(),
+            CommandError::Control(error) => error.into(),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(error) => error.into(),
+            error @ (StartError::DataDirectory(_)
+            | StartError::Bans(_)
+            | StartError::Listen { .. }
+            | StartError::System { .. }) => Self::failed(error),
+        }
+    }
+}
+
 /// One line: what happened, and because of what.
-fn with_causes(error: &dyn Error) -> String {
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -68,15 +125,15 @@ fn with_causes(error: &dyn Error) -> String {
 }
 
 impl Output {
-    /// JSON, or text for people.
+    /// JSON, or text for people, of the program with this name.
     #[must_use]
-    pub const fn new(json: bool) -> Self {
-        Self { json }
+    pub const fn new(program: &'static str, json: bool) -> Self {
+        Self { program, json }
     }
 
     /// Arguments that cannot be understood, or a request for help.
     #[must_use]
-    pub fn usage(error: &clap::Error) -> ExitCode {
+    pub fn usage(program: &'static str, error: &clap::Error) -> ExitCode {
         if !error.use_stderr() {
             // Help and version: standard output.
             print!("{}", error.render());
@@ -86,7 +143,9 @@ impl Output {
             let text = error.render().to_string();
             eprintln!("{}", json!({"error": {"code": "usage", "message": text.trim()}}));
         } else {
-            eprint!("{}", error.render());
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            eprintln!("{program}: {text}");
         }
         ExitCode::from(2)
     }
@@ -98,7 +157,7 @@ impl Output {
             let error = json!({"code": failure.code, "message": failure.message});
             eprintln!("{}", json!({ "error": error }));
         } else {
-            eprintln!("error: {}", failure.message);
+            eprintln!("{}: {}", self.program, failure.message);
         }
         ExitCode::from(failure.exit)
     }
@@ -119,68 +178,83 @@ impl Output {
         let _ = std::io::stdout().flush();
     }
 
-    /// A configuration is good.
-    pub fn checked(self, listen: &str, data: &Path) {
+    /// A configuration is good, and this is what its operator should think about all the same.
+    pub fn checked(self, listen: &str, data: &Path, risks: &[String]) {
         self.show(
-            || json!({"ok": true, "listen": listen, "data": data}),
+            || json!({"ok": true, "listen": listen, "data": data, "risks": risks}),
             || {
                 let data = data.display();
-                format!("The configuration is good: listen on {listen}, data in {data}.")
+                let good =
+                    format!("The configuration is good: listen on {listen}, data in {data}.");
+                risks.iter().fold(good, |text, risk| format!("{text}\nTo think about: {risk}."))
             },
         );
     }
 
-    /// Shows the server's own object, or its fields one below the other.
-    ///
-    /// # Errors
-    /// When what the server said is not JSON.
-    pub fn status(self, status: &str) -> Result<(), Failure> {
-        let value: Value = serde_json::from_str(status).map_err(Failure::failed)?;
+    /// Shows what the running server answered: as it stands, or its fields one below the other.
+    pub fn answer(self, value: &Value) {
         if self.json {
             println!("{value}");
         } else {
-            print_fields(&value, 0);
+            print_value(value, 0);
         }
-        Ok(())
     }
 
     /// Sends log lines to standard error. With JSON as output they are JSON, whatever the
     /// configuration says.
-    pub fn init_log(self, section: &LogSection) {
-        let level = match section.level {
-            LogLevel::Error => LevelFilter::ERROR,
-            LogLevel::Warn => LevelFilter::WARN,
-            LogLevel::Info => LevelFilter::INFO,
-            LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Trace => LevelFilter::TRACE,
-        };
-        let builder = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal());
+    pub fn init_log(self, section: &LogSection) -> LogFilter {
+        let (filter, handle) = reload::Layer::new(filter_of(section.level));
+        let registry = tracing_subscriber::registry().with(filter);
+        let lines =
+            fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         let format = if self.json { LogFormat::Json } else { section.format };
         // A second subscriber in one process can only come from a test; the first one stays.
         let _ = match format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().try_init(),
+            LogFormat::Text => registry.with(lines).try_init(),
+            LogFormat::Json => registry.with(lines.json()).try_init(),
         };
+        LogFilter(handle)
     }
 }
 
-fn print_fields(value: &Value, depth: usize) {
-    let Some(fields) = value.as_object() else { return };
-    for (name, value) in fields {
-        let name = name.replace('_', " ");
-        match value {
-            Value::Object(_) => {
-                println!("{:depth$}{name}", "");
-                print_fields(value, depth.saturating_add(2));
-            }
-            Value::String(text) => println!("{:depth$}{name}: {text}", ""),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-                println!("{:depth$}{name}: {value}", "");
+/// Fields with their values; what is in them is indented; a list has one item a line.
+fn print_value(value: &Value, depth: usize) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = name.replace('_', " ");
+                if value.is_object() || value.as_array().is_some_and(|items| !items.is_empty()) {
+                    println!("{:depth$}{name}", "");
+                    print_value(value, depth.saturating_add(2));
+                } else {
+                    println!("{:depth$}{name}: {}", "", plain(value));
+                }
             }
         }
+        Value::Array(items) => {
+            for item in items {
+                match item.as_object() {
+                    Some(fields) => {
+                        let fields = fields.iter();
+                        let line: Vec<String> = fields
+                            .map(|(name, value)| format!("{name}={}", plain(value)))
+                            .collect();
+                        println!("{:depth$}{}", "", line.join(" "));
+                    }
+                    None => println!("{:depth$}{}", "", plain(item)),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            println!("{:depth$}{}", "", plain(value));
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
     }
 }
 
@@ -195,14 +269,8 @@ mod tests {
         let source = std::io::Error::other("the disk is gone");
         let failure = Failure::from(ConfigError::Read { path: "c.toml".into(), source });
         assert_eq!(failure.message, "cannot read c.toml: the disk is gone");
-        assert_eq!((failure.code, failure.exit), ("config", 1));
+        assert_eq!((failure.code, failure.exit), ("config", 2));
         let failure = Failure::from(ControlError::NotRunning(PathBuf::from("d")));
         assert_eq!((failure.code, failure.exit), ("not_running", 3));
-    }
-
-    #[test]
-    fn only_an_object_is_a_status() {
-        assert!(Output::new(false).status("{}").is_ok());
-        assert!(Output::new(true).status("not json").is_err());
     }
 }

@@ -218,7 +218,7 @@ fn sync_parent(path: &Path) -> Result<(), PrivateError> {
 }
 
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
-    match own_user() {
+    match current_user() {
         Some(user) if metadata.uid() != user => Err(PrivateError::OtherOwner(path.to_owned())),
         _ => Ok(()),
     }
@@ -226,7 +226,7 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
 
 /// The effective user of this process, where the system shows it as the owner of `/proc/self`.
 /// Elsewhere the owner is not checked: the standard library has no call for it.
-fn own_user() -> Option<u32> {
+pub(super) fn current_user() -> Option<u32> {
     fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
 }
 

@@ -1,21 +1,60 @@
 //! Where the configuration of a server program comes from: file, then environment. Flags are laid
 //! over by the command line. The environment is handed in, so that tests can make one up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::settings::ConfigError;
+use super::settings::{ConfigError, default_data_dir};
 
 /// What a program can take from a file and the environment. A key that is absent has its default.
 pub trait Sourced: Default + Serialize + DeserializeOwned {
+    /// The program's name.
+    const PROGRAM: &'static str;
+
     /// Start of every variable, in capitals: with `PROGRAM__` they are `PROGRAM__SECTION__KEY`.
     const ENV_PREFIX: &'static str;
 
+    /// Why a configuration may be refused.
+    type Error: From<ConfigError> + std::error::Error;
+
     /// Takes relative paths as meant from `base`, the directory of the file.
     fn resolve_paths(&mut self, base: &Path);
+
+    /// Checks every value that its type does not check.
+    ///
+    /// # Errors
+    /// The first one that is wrong, by the name of its key.
+    fn check(&self) -> Result<(), Self::Error>;
+
+    /// The data directory, if one is configured.
+    fn data(&self) -> Option<&Path>;
+}
+
+/// The data directory: as configured, or the default of the platform.
+///
+/// # Errors
+/// [`ConfigError::NoDataDirectory`].
+pub fn data_dir<C: Sourced>(config: &C) -> Result<PathBuf, ConfigError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let chosen = config.data().map(Path::to_owned);
+    let found = chosen.or_else(|| default_data_dir(C::PROGRAM, variable));
+    found.ok_or(ConfigError::NoDataDirectory)
+}
+
+/// Reads the file, if there is one, lays the environment over it, and checks what comes out.
+///
+/// # Errors
+/// As [`read`] and [`Sourced::check`].
+pub fn load<C: Sourced>(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<C, C::Error> {
+    let config: C = read(file, environment)?;
+    config.check()?;
+    Ok(config)
 }
 
 /// Reads the file, if there is one, and lays the environment over it. Bounds of values are not
@@ -23,7 +62,7 @@ pub trait Sourced: Default + Serialize + DeserializeOwned {
 ///
 /// # Errors
 /// [`ConfigError`]: unreadable, not TOML, unknown keys, wrong types.
-pub fn load<C: Sourced>(
+pub fn read<C: Sourced>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<C, ConfigError> {
@@ -104,10 +143,20 @@ mod tests {
     }
 
     impl Sourced for Settings {
+        const PROGRAM: &'static str = "test";
         const ENV_PREFIX: &'static str = "TEST__";
+        type Error = ConfigError;
 
         fn resolve_paths(&mut self, base: &Path) {
             self.part.path = base.join(&self.part.path);
+        }
+
+        fn check(&self) -> Result<(), ConfigError> {
+            super::super::settings::value(self.part.number < 100, "part.number", "below 100")
+        }
+
+        fn data(&self) -> Option<&Path> {
+            None
         }
     }
 
@@ -147,6 +196,10 @@ mod tests {
         let found: Settings = load(Some(&file), [variable]).unwrap();
         assert_eq!(found.part.number, 2);
         assert_eq!(found.part.path, directory.path().join("p"));
+        std::fs::write(&file, "[part]\nnumber = 100\n").unwrap();
+        assert!(read::<Settings>(Some(&file), []).is_ok());
+        let refused = load::<Settings>(Some(&file), []).unwrap_err();
+        assert_eq!(refused.to_string(), "part.number must be below 100");
         let missing = load::<Settings>(Some(&directory.path().join("missing")), []);
         assert!(matches!(missing, Err(ConfigError::Read { .. })));
     }

@@ -8,6 +8,10 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limit::MAX_DNS_NAME;
+use crate::public_address::is_public;
+
+/// Ends of names that mean something inside one network only (RFC 6761, RFC 6762, RFC 8375).
+const LOCAL_NAMES: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
 
 /// A DNS name (lower-case A-labels, RFC 5890) or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +45,18 @@ impl Endpoint {
         match self.host {
             Host::Address(address) => Some(SocketAddr::new(address, self.port)),
             Host::Name(_) => None,
+        }
+    }
+
+    /// Whether a stranger may be told to dial it: false for addresses of somebody's own network,
+    /// and for names that exist only there. What another name leads to shows when it is resolved.
+    #[must_use]
+    pub fn may_be_public(&self) -> bool {
+        match &self.host {
+            Host::Address(address) => is_public(*address),
+            Host::Name(name) => {
+                name.contains('.') && !LOCAL_NAMES.iter().any(|end| name.ends_with(end))
+            }
         }
     }
 }
@@ -148,6 +164,24 @@ mod tests {
     fn refuses_what_is_not_an_endpoint() {
         for text in ["", "x", "x:", ":1", "x:0", "x:65536", "-a:1", "a..b:1", "1.2.3:4", "a b:1"] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn r10_places_inside_somebodys_network_are_told_apart() {
+        for (text, may_be) in [
+            ("8.8.8.8:1", true),
+            ("10.0.0.1:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+            ("example.org:1", true),
+            ("localhost:1", false),
+            ("router:1", false),
+            ("a.localhost:1", false),
+            ("printer.local:1", false),
+            ("metadata.google.internal:1", false),
+            ("nas.home.arpa:1", false),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().may_be_public(), may_be, "{text}");
         }
     }
 }

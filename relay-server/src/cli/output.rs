@@ -8,7 +8,7 @@ use crate::io::{Ready, ServeError};
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let code = match &error {
-            ServeError::Config(_) => "config",
+            ServeError::Config(_) => return Self::config(&error),
             ServeError::NoRelay(_) | ServeError::NoEndpoint => "no_link",
             ServeError::DataDirectory(_)
             | ServeError::Key(_)

@@ -1,24 +1,40 @@
 //! What the server says: its own results in both forms, and the codes of its own failures.
 
-use std::net::SocketAddr;
-
 use serde_json::json;
 use sremp_common::io::output::{Failure, Output};
 
 use super::dev_cert::Written;
 use crate::config::ConfigError;
+use crate::io::{Ready, ServeError};
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::new("config", &error)
+        Self::config(&error)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Config(error) => error.into(),
+            ServeError::Start(error) => error.into(),
+            ServeError::Certificate(error) => Self::config(&error),
+            error @ ServeError::Store { .. } => Self::failed(error),
+        }
     }
 }
 
 /// The one line that scripts wait for.
-pub(super) fn ready(output: Output, listening: SocketAddr) {
+pub(super) fn ready(output: Output, ready: Ready) {
+    let Ready { listening, metrics } = ready;
     output.announce(
-        || json!({"event": "ready", "listening": listening}),
-        || format!("sremp-rendezvous ready: listening on {listening}"),
+        || json!({"event": "ready", "listening": listening, "metrics": metrics}),
+        || match metrics {
+            None => format!("sremp-rendezvous ready: listening on {listening}"),
+            Some(at) => {
+                format!("sremp-rendezvous ready: listening on {listening}, metrics on {at}")
+            }
+        },
     );
 }
 

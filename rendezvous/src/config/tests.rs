@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use sremp_common::io::sources::load;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../deploy/rendezvous.toml");
@@ -22,12 +24,17 @@ fn from_env(name: &str, value: &str) -> Result<Config, ConfigError> {
 }
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 18] = [
+const OTHER_VALUES: [(&str, &str); 25] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.data", "/elsewhere"),
     ("server.max_connections", "7"),
     ("server.max_connections_per_network", "7"),
     ("server.idle_timeout", "77"),
+    ("network.max_half_open", "7"),
+    ("network.arrivals_per_minute", "7"),
+    ("network.banned", "[\"192.0.2.0/24\"]"),
+    ("network.trusted_proxies", "[\"10.0.0.0/8\"]"),
+    ("network.drain_timeout", "7"),
     ("tls.cert", "/a.pem"),
     ("tls.key", "/b.pem"),
     ("registry.max_entries", "7"),
@@ -39,6 +46,8 @@ const OTHER_VALUES: [(&str, &str); 18] = [
     ("limits.new_identities_per_hour", "7"),
     ("limits.lookups_per_minute", "7"),
     ("limits.list_pages_per_minute", "7"),
+    ("metrics.listen", "127.0.0.1:9332"),
+    ("metrics.allow_remote", "true"),
     ("log.level", "debug"),
     ("log.format", "json"),
 ];
@@ -55,7 +64,7 @@ fn the_example_has_every_key_and_the_defaults() {
     let known: BTreeSet<String> = OTHER_VALUES.iter().map(|(key, _)| (*key).to_owned()).collect();
     assert_eq!(keys, known);
 
-    let mut config = load(Some(&example_path()), []).unwrap();
+    let mut config: Config = load(Some(&example_path()), []).unwrap();
     assert!(config.certificate().is_ok());
     // The three paths have no default that would be right everywhere.
     config.server.data = None;
@@ -89,7 +98,7 @@ fn the_environment_wins_over_the_file() {
     let path = directory.path().join("r.toml");
     std::fs::write(&path, "[server]\nlisten = \"127.0.0.1:1\"\nidle_timeout = 20\n").unwrap();
     let name = format!("{ENV_PREFIX}SERVER__LISTEN");
-    let config = load(Some(&path), [(name, "127.0.0.1:2".to_owned())]).unwrap();
+    let config: Config = load(Some(&path), [(name, "127.0.0.1:2".to_owned())]).unwrap();
     assert_eq!(config.server.listen, "127.0.0.1:2");
     assert_eq!(config.server.idle_timeout, 20);
 }
@@ -99,7 +108,7 @@ fn paths_are_meant_from_where_the_file_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("r.toml");
     std::fs::write(&path, "[tls]\ncert = \"cert.pem\"\nkey = \"/etc/key.pem\"\n").unwrap();
-    let config = load(Some(&path), []).unwrap();
+    let config: Config = load(Some(&path), []).unwrap();
     let (cert, key) = config.certificate().unwrap();
     assert_eq!(cert, directory.path().join("cert.pem"));
     assert_eq!(key, Path::new("/etc/key.pem"));
@@ -116,6 +125,10 @@ fn what_is_unknown_or_out_of_bounds_is_refused() {
         "[server]\nlisten = \"example.org\"",
         "[server]\nidle_timeout = 9",
         "[server]\nmax_connections = 0",
+        "[network]\nmax_half_open = 0",
+        "[network]\nbanned = [\"everybody\"]",
+        "[network]\ndrain_timeout = 0",
+        "[metrics]\nlisten = \"0.0.0.0:9332\"",
         "[registry]\nmax_entries = 0",
         "[registry]\nmax_bytes = 10",
         "[registry]\npeers = [\"example.org\"]",
@@ -137,21 +150,11 @@ fn what_is_unknown_or_out_of_bounds_is_refused() {
     assert!(from_env("SREMP_RENDEZVOUS_OTHER", "x").is_ok());
 }
 
+/// A name in the list of what can be taken over that is no key would be a lie.
 #[test]
-fn data_goes_where_the_service_manager_or_the_user_keeps_it() {
-    let with = |pairs: &'static [(&str, &str)]| {
-        default_data_dir(move |name| {
-            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
-    };
-    assert_eq!(with(&[]), None);
-    assert_eq!(with(&[("HOME", "/h")]), Some("/h/.local/share/sremp-rendezvous".into()));
-    assert_eq!(
-        with(&[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]),
-        Some("/x/sremp-rendezvous".into())
-    );
-    assert_eq!(
-        with(&[("HOME", "/h"), ("STATE_DIRECTORY", "/var/lib/s")]),
-        Some("/var/lib/s".into())
-    );
+fn every_live_key_exists() {
+    for live in LIVE {
+        let is_one = |key: &str| key == live || key.starts_with(&format!("{live}."));
+        assert!(OTHER_VALUES.iter().any(|(key, _)| is_one(key)), "{live}");
+    }
 }

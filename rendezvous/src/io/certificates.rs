@@ -1,5 +1,5 @@
-//! The server's certificate: read from files, and again when they change. A new one that cannot
-//! be used leaves the old one in place.
+//! The server's certificate: read from files, and again when they change or others are named. A new
+//! one that cannot be used leaves the old one in place.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use sremp_common::hash::sha256;
 use sremp_common::label::RENDEZVOUS_ALPN;
+use sremp_common::time::Timestamp;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Bytes of a certificate chain or key.
 const MAX_FILE: u64 = 1 << 20;
@@ -63,15 +65,14 @@ pub enum Reload {
 
 /// The certificate in use and where it comes from.
 #[derive(Debug)]
-pub struct Certificates {
-    cert: PathBuf,
-    key: PathBuf,
-    state: Mutex<State>,
-}
+pub struct Certificates(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    cert: PathBuf,
+    key: PathBuf,
     current: Arc<ServerConfig>,
+    expires: Timestamp,
     /// Digest of the files, or of the error, when they were last looked at.
     seen: [u8; 32],
 }
@@ -83,8 +84,14 @@ impl Certificates {
     /// [`CertificateError`].
     pub fn load(cert: &Path, key: &Path) -> Result<Self, CertificateError> {
         let files = read_both(cert, key)?;
-        let state = State { current: tls_config(cert, key, &files)?, seen: digest(&files) };
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), state: Mutex::new(state) })
+        let (current, expires) = tls_config(cert, key, &files)?;
+        Ok(Self(Mutex::new(State {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            current,
+            expires,
+            seen: digest(&files),
+        })))
     }
 
     /// TLS for the next connection.
@@ -93,9 +100,19 @@ impl Certificates {
         Arc::clone(&self.state().current)
     }
 
+    /// When the certificate in use expires.
+    #[must_use]
+    pub fn expires(&self) -> Timestamp {
+        self.state().expires
+    }
+
     /// Looks at the files, and loads them when their content is not the one seen last.
     pub fn reload(&self) -> Reload {
-        let files = read_both(&self.cert, &self.key);
+        let (cert, key) = {
+            let state = self.state();
+            (state.cert.clone(), state.key.clone())
+        };
+        let files = read_both(&cert, &key);
         let seen = match &files {
             Ok(files) => digest(files),
             Err(error) => sha256(format!("{error:?}").as_bytes()),
@@ -105,18 +122,28 @@ impl Certificates {
             return Reload::Unchanged;
         }
         state.seen = seen;
-        match files.and_then(|files| tls_config(&self.cert, &self.key, &files)) {
-            Ok(config) => {
-                state.current = config;
+        match files.and_then(|files| tls_config(&cert, &key, &files)) {
+            Ok((current, expires)) => {
+                (state.current, state.expires) = (current, expires);
                 Reload::Loaded
             }
             Err(error) => Reload::Failed(error),
         }
     }
 
-    /// Both fields are set without a panic in between.
+    /// Takes these files from now on, if they can be used.
+    ///
+    /// # Errors
+    /// [`CertificateError`]: everything stays as it was.
+    pub fn replace(&self, cert: &Path, key: &Path) -> Result<(), CertificateError> {
+        let fresh = Self::load(cert, key)?;
+        *self.state() = fresh.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(())
+    }
+
+    /// The fields are set without a panic in between.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,13 +153,14 @@ fn tls_config(
     cert: &Path,
     key: &Path,
     (cert_pem, key_pem): &(Vec<u8>, Vec<u8>),
-) -> Result<Arc<ServerConfig>, CertificateError> {
+) -> Result<(Arc<ServerConfig>, Timestamp), CertificateError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert_pem)
         .collect::<Result<_, _>>()
         .map_err(|_| CertificateError::NoCertificate(cert.to_owned()))?;
-    if chain.is_empty() {
+    let Some(own) = chain.first() else {
         return Err(CertificateError::NoCertificate(cert.to_owned()));
-    }
+    };
+    let expires = expiry(own).ok_or_else(|| CertificateError::NoCertificate(cert.to_owned()))?;
     let secret = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|_| CertificateError::NoKey(key.to_owned()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -145,7 +173,14 @@ fn tls_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), expires))
+}
+
+/// The end of a certificate's validity.
+fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    Some(Timestamp::from_millis(seconds.saturating_mul(1_000)))
 }
 
 fn read_both(cert: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
@@ -185,7 +220,7 @@ mod tests {
 
     fn made(directory: &Path) -> dev_cert::Written {
         let names = ["localhost".to_owned()];
-        dev_cert::write(directory, &names, sremp_common::time::Timestamp::default()).unwrap()
+        dev_cert::write(directory, &names, Timestamp::default()).unwrap()
     }
 
     #[test]
@@ -210,6 +245,24 @@ mod tests {
         fs::copy(&second.key, &first.key).unwrap();
         assert!(matches!(certificates.reload(), Reload::Loaded));
         assert!(!Arc::ptr_eq(&certificates.current(), &before));
+        // Ten years from the beginning of time, when these were made.
+        let ten_years = certificates.expires().as_millis() / 1_000 / 86_400 / 365;
+        assert_eq!(ten_years, 10);
+    }
+
+    #[test]
+    fn other_files_are_taken_only_when_they_can_be_used() {
+        let root = tempfile::tempdir().unwrap();
+        let [first, second] = ["a", "b"].map(|name| made(&root.path().join(name)));
+        let certificates = Certificates::load(&first.cert, &first.key).unwrap();
+        let before = certificates.current();
+        assert!(certificates.replace(&second.cert, &first.key).is_err());
+        assert!(Arc::ptr_eq(&certificates.current(), &before));
+        certificates.replace(&second.cert, &second.key).unwrap();
+        assert!(!Arc::ptr_eq(&certificates.current(), &before));
+        assert!(matches!(certificates.reload(), Reload::Unchanged));
+        fs::write(&second.cert, "nothing").unwrap();
+        assert!(matches!(certificates.reload(), Reload::Failed(_)));
     }
 
     #[test]

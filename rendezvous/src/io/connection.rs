@@ -1,25 +1,26 @@
 //! One connection: TLS handshake, then a [`Session`] driven over the stream.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use sremp_common::io::Clock;
-use sremp_common::io::gate::Gate;
+use sremp_common::io::doors::Visitor;
+use sremp_common::io::gate::Slot;
+use sremp_common::io::lifecycle::Lifecycle;
 use sremp_common::label::{RENDEZVOUS_ALPN, TLS_EXPORTER};
 use sremp_common::limit::HANDSHAKE_TIMEOUT;
 use sremp_common::time::Instant;
-use sremp_common::wire::ErrorCode;
+use sremp_common::wire::{ErrorCode, Message};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::certificates::Certificates;
 use super::storage::Jobs;
 use crate::protocol::{Ending, Session};
 use crate::registry::Origin;
@@ -35,8 +36,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Shared {
     pub(super) jobs: Jobs,
     pub(super) clock: Clock,
-    pub(super) idle_timeout: Duration,
-    pub(super) gate: Gate,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) life: Lifecycle,
+    /// Seconds after which a silent connection is closed.
+    pub(super) idle_timeout: AtomicU32,
+    /// Seconds that a stop may take.
+    pub(super) drain_timeout: AtomicU32,
     /// Connections that ended by a failed handshake, or broke, since the start.
     pub(super) failed: AtomicU64,
 }
@@ -58,14 +63,25 @@ pub(super) enum ConnectionError {
     Broken(io::Error),
 }
 
-/// Serves one connection to its end.
-pub(super) async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
+/// Serves one client to its end.
+pub(super) async fn attend(visitor: Visitor, shared: Arc<Shared>) {
+    let address = visitor.address;
+    let tls = shared.certificates.current();
+    match serve(visitor, tls, &shared).await {
+        Ok(ending) => tracing::debug!(%address, ?ending, "connection closed"),
+        Err(error) => {
+            shared.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%address, %error, "connection failed");
+        }
+    }
+}
+
+async fn serve(
+    visitor: Visitor,
     tls: Arc<ServerConfig>,
     shared: &Shared,
-    stopped: watch::Receiver<bool>,
 ) -> Result<Ending, ConnectionError> {
+    let Visitor { stream, address, slot } = visitor;
     // Answers are small and wanted at once; without it they are only later.
     let _ = stream.set_nodelay(true);
     let mut stream = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream))
@@ -79,8 +95,10 @@ pub(super) async fn serve(
     let exporter = session
         .export_keying_material([0; 32], TLS_EXPORTER, None)
         .map_err(ConnectionError::Exporter)?;
+    // TLS alone proves nothing about the client; who registered will be known.
+    slot.established(false);
     let origin = Origin { address, exporter };
-    let ending = drive(&mut stream, origin, shared, stopped).await?;
+    let ending = drive(&mut stream, origin, &slot, shared).await?;
     // The client may be gone already.
     let _ = timeout(WRITE_TIMEOUT, stream.shutdown()).await;
     Ok(ending)
@@ -90,11 +108,14 @@ pub(super) async fn serve(
 async fn drive(
     stream: &mut TlsStream<TcpStream>,
     origin: Origin,
+    slot: &Slot,
     shared: &Shared,
-    mut stopped: watch::Receiver<bool>,
 ) -> Result<Ending, ConnectionError> {
     let now = || shared.clock.now().instant;
-    let mut session = Session::new(shared.idle_timeout, now());
+    let idle_timeout = Duration::from_secs(shared.idle_timeout.load(Ordering::Relaxed).into());
+    let mut session = Session::new(idle_timeout, now());
+    let farewell = shared.life.farewell(slot.number());
+    tokio::pin!(farewell);
     let mut buffer = vec![0; READ_BUFFER];
     loop {
         write(stream, &mut session).await?;
@@ -103,6 +124,9 @@ async fn drive(
         }
         if let Some(request) = session.poll_request() {
             let answer = shared.jobs.ask(request, origin).await;
+            if matches!(answer, Message::Registered(_)) {
+                slot.established(true);
+            }
             session.handle_answer(&answer, now());
             continue;
         }
@@ -118,7 +142,7 @@ async fn drive(
                 Err(error) => return Err(ConnectionError::Broken(error)),
             },
             () = sleep_until(deadline, now()) => session.handle_timeout(now()),
-            _ = stopped.wait_for(|stopped| *stopped) => session.close(ErrorCode::Unavailable),
+            () = &mut farewell => session.close(ErrorCode::Unavailable),
         }
     }
 }

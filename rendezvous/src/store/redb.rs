@@ -7,8 +7,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, StorageBackend, StorageError, TableDefinition, WriteTransaction,
+    CompactionError, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
+    ReadableTable as _, ReadableTableMetadata as _, StorageBackend, StorageError, TableDefinition,
+    WriteTransaction,
 };
 
 use super::{Row, Rows, StoreError, Table};
@@ -91,6 +92,28 @@ impl Store {
         Ok(found)
     }
 
+    /// What the store holds now, for a copy.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.0.begin_read().map(Snapshot).map_err(failed)
+    }
+
+    /// Gives unused space back to the system; true if there was any.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while there is a snapshot.
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        self.0.compact().map_err(|error| {
+            if matches!(error, CompactionError::TransactionInProgress) {
+                StoreError::Busy
+            } else {
+                failed(error)
+            }
+        })
+    }
+
     /// Carries out `work` in one transaction. When it changed something, the change is durable
     /// when this returns; when it fails, nothing has changed.
     ///
@@ -116,6 +139,65 @@ impl Store {
             transaction.abort().map_err(failed)?;
         }
         result
+    }
+}
+
+/// What the store held at one moment. It costs room in the file until it is dropped.
+pub struct Snapshot(ReadTransaction);
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
+
+impl Snapshot {
+    /// Writes it to a new file, which a server can be started with, and gives the number of rows.
+    /// The file has its name only when all of it is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], or what the system says.
+    pub fn write(&self, path: &Path) -> Result<u64, StoreError> {
+        if path.exists() {
+            return Err(StoreError::Exists(path.to_owned()));
+        }
+        let io = |error| failed(StorageError::Io(error));
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".part");
+        let draft = Path::new(&draft);
+        // A draft is what an interrupted backup left behind.
+        let _ = std::fs::remove_file(draft);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE)
+            .open(draft)
+            .map_err(io)?;
+        let rows = self.copy_to(Database::builder().create_file(file).map_err(cannot_open)?)?;
+        std::fs::rename(draft, path).map_err(io)?;
+        Ok(rows)
+    }
+
+    fn copy_to(&self, copy: Database) -> Result<u64, StoreError> {
+        let mut transaction = copy.begin_write().map_err(failed)?;
+        transaction.set_two_phase_commit(true);
+        let mut rows = 0_u64;
+        for table in Table::ALL {
+            let from = match self.0.open_table(definition(table)) {
+                Ok(from) => from,
+                Err(redb::TableError::TableDoesNotExist(_)) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let mut to = transaction.open_table(definition(table)).map_err(failed)?;
+            for row in from.iter().map_err(failed)? {
+                let (key, value) = row.map_err(failed)?;
+                to.insert(key.value(), value.value()).map_err(failed)?;
+                rows = rows.saturating_add(1);
+            }
+        }
+        transaction.commit().map_err(failed)?;
+        Ok(rows)
     }
 }
 

@@ -11,11 +11,11 @@ use sremp_common::entropy::Entropy;
 use sremp_common::identity::{Flags, IdentityData};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
+use sremp_common::rate::Rate;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{List, LookupTarget, Register, Registration};
 
 use super::*;
-use crate::rate::Rate;
 use crate::registry::{Limits, RegistryConfig};
 
 /// A disk that can be told to fail.
