@@ -28,6 +28,7 @@ mod tests;
 mod types;
 mod verdict;
 mod view;
+mod welcome;
 mod wrap;
 
 pub use convergence::record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
@@ -39,6 +40,8 @@ pub use types::{
     Change, Changed, GroupEvent, GroupKind, Joined, LeafInfo, LostWork, Member, Opened,
     ReceiptBody, ReceiptKind, Recipient, Role, Roster, Sealed, StateId, Summary,
 };
+
+pub use welcome::Welcomes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -29,6 +29,7 @@ mod repair;
 mod sending;
 mod settings;
 mod views;
+mod welcomes;
 
 pub use settings::check_relay_link;
 
@@ -189,6 +190,8 @@ pub struct Node {
     receipts: BTreeMap<(GroupId, StateId, IdentityKey), Vec<MessageId>>,
     /// The current batch entered new states: blobs that waited may be readable now.
     retry_deferred: bool,
+    /// A part of an invitation waits for what all who are invited have in common.
+    awaits_shared: bool,
     /// The list of tokens changed: relays have to be told.
     admission_changed: bool,
     /// Not before this moment: relays allow so many changes a minute.
@@ -253,6 +256,7 @@ impl Node {
             leaves_seen_on: None,
             receipts: BTreeMap::new(),
             retry_deferred: true,
+            awaits_shared: false,
             admission_changed: false,
             admission_at: now.instant,
             people_changed: true,

@@ -120,6 +120,51 @@ fn a_message_leaves_once_for_each_relay_and_is_kept_once_there() {
 }
 
 #[test]
+fn the_tree_is_kept_once_for_all_who_are_invited() {
+    const MEMBERS: usize = 12;
+    let mut world = World::new(5, MEMBERS + 1, 1);
+    let relay = MEMBERS + 1;
+    for member in 1..=MEMBERS {
+        world.use_relays(member);
+    }
+    world.pass(2_000);
+    for member in 1..=MEMBERS {
+        world.introduce(member, 0);
+        world.introduce(0, member);
+        // They share a chat of two: the inviter is no stranger to them.
+        let to = format!("node{}", member + 1);
+        let command = Command::Send { to, text: "hello".into(), reply_to: None };
+        world.command(0, command).unwrap();
+    }
+    world.pass(20_000);
+    (1..=MEMBERS).for_each(|member| world.crash(member));
+    let before: BTreeSet<_> = blobs(&world, relay).into_iter().collect();
+    let names = (1..=MEMBERS).map(|member| format!("node{}", member + 1)).collect();
+    world.command(0, Command::GroupCreate { name: "team".into(), members: names }).unwrap();
+    world.pass(20_000);
+    let mut sizes: Vec<usize> = blobs(&world, relay)
+        .iter()
+        .filter(|blob| !before.contains(*blob))
+        .map(|blob| blob.len())
+        .collect();
+    sizes.sort_unstable();
+    let (tree, parts) = sizes.split_last().unwrap();
+    println!("invitations of {MEMBERS}: {parts:?} and {tree} in common");
+    assert_eq!(parts.len(), MEMBERS, "a part for each, and one blob for all");
+    assert!(parts.iter().all(|part| *part * 4 <= *tree));
+
+    // Whatever comes first, all come in.
+    (1..=MEMBERS).for_each(|member| world.start(member));
+    world.pass(60_000);
+    let ours = group_of(&mut world, 0, "team");
+    assert_eq!((ours.members.len(), ours.epoch), (MEMBERS + 1, 1));
+    for member in 1..=MEMBERS {
+        let theirs = group_of(&mut world, member, "team");
+        assert_eq!(theirs.epoch_authenticator, ours.epoch_authenticator);
+    }
+}
+
+#[test]
 fn those_who_are_invited_together_are_added_by_one_commit() {
     let mut world = team(3, 8, 1);
     assert_eq!(group_of(&mut world, 0, "team").epoch, 1);

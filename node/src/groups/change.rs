@@ -120,6 +120,12 @@ impl Groups {
         let plan = plan(change, &before, self.own, &parent.leaves)?;
         let joined: Vec<Recipient> =
             plan.adds.iter().map(|added| (added.owner, added.leaf.clone())).collect();
+        let reference = |added: &CheckedKeyPackage| {
+            let reference = added.key_package.hash_ref(&self.engine.crypto);
+            reference.map(|reference| reference.as_slice().to_vec())
+        };
+        let references = plan.adds.iter().map(reference).collect::<Result<_, _>>();
+        let references = references.map_err(|_| GroupError::Mls("key package reference"))?;
         let made = self.commit(tx, group, tip, &before, &plan)?;
         let commit = keys
             .and_then(|keys| keys.wrap(self.engine.random(), KIND_MLS, &made.commit))
@@ -149,6 +155,7 @@ impl Groups {
             recipients: std::sync::Arc::clone(&before.others),
             welcome: made.welcome,
             joined,
+            references,
             state: made.state,
             epoch,
             events,

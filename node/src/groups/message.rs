@@ -10,6 +10,7 @@ use sremp_common::wire::{Bin, List, decode, encode};
 
 use super::index::Entry;
 use super::states::Loaded;
+use super::wrap::{Blob, WrapKeys};
 use super::{
     GroupError, Groups, LeafInfo, MAX_CONTENT, OpenError, Opened, ReceiptBody, ReceiptKind, Sealed,
     StateId,
@@ -21,6 +22,9 @@ pub(super) const KIND_MLS: u8 = 1;
 
 /// A receipt is inside the wrap.
 pub(super) const KIND_RECEIPT: u8 = 2;
+
+/// What the new members of a group have in common is inside the wrap: the GroupInfo of their Welcomes.
+const KIND_SHARED: u8 = 3;
 
 /// What MLS adds to content, generously.
 const MLS_OVERHEAD: usize = 1024;
@@ -50,6 +54,23 @@ fn context(group: &GroupId, epoch: u64) -> Vec<u8> {
 }
 
 impl Groups {
+    /// Wraps what the new members of a group have in common under a key that each of them gets.
+    ///
+    /// # Errors
+    /// [`GroupError::TooLong`].
+    pub fn wrap_shared(&self, key: &[u8; 32], bytes: &[u8]) -> Result<Vec<u8>, GroupError> {
+        let keys = WrapKeys::derive(key);
+        keys.wrap(self.engine.random(), KIND_SHARED, bytes).ok_or(GroupError::TooLong(MAX_CONTENT))
+    }
+
+    /// What [`Self::wrap_shared`] made under this key; none for any other bytes.
+    #[must_use]
+    pub fn unwrap_shared(&self, key: &[u8; 32], blob: &[u8]) -> Option<Vec<u8>> {
+        let (keys, blob) = (WrapKeys::derive(key), Blob::parse(blob)?);
+        let (kind, bytes) = keys.matches(&blob).then(|| keys.unwrap(&blob))??;
+        (kind == KIND_SHARED).then_some(bytes)
+    }
+
     /// Encrypts content for all other members, in the tip's state.
     ///
     /// # Errors

@@ -196,12 +196,22 @@ pub struct Changed {
     pub welcome: Option<Vec<u8>>,
     /// Whom the commit added.
     pub joined: Vec<Recipient>,
+    /// Key package references of `joined`, in the same order.
+    pub references: Vec<Vec<u8>>,
     /// The state that the commit enters.
     pub state: StateId,
     /// Its epoch.
     pub epoch: u64,
     /// What the commit did.
     pub events: Vec<GroupEvent>,
+}
+
+impl Changed {
+    /// The Welcome taken apart: for each of `joined`, in this order, and what they have in common.
+    #[must_use]
+    pub fn welcomes(&self) -> Option<super::Welcomes> {
+        super::Welcomes::split(self.welcome.as_ref()?, &self.references)
+    }
 }
 
 /// A proposal or message to be sent.

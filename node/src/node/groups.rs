@@ -7,7 +7,6 @@ use sremp_common::limit::MAX_RELAYS;
 use sremp_common::time::Now;
 use sremp_common::wire::List;
 
-use super::receive::{SEALED_WELCOME, welcome_bytes};
 use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
@@ -205,20 +204,19 @@ impl Node {
     ) -> Result<(), NodeError> {
         let changed = self.groups.change(tx, group, change, now)?;
         let recipients: Vec<IdentityKey> = changed.recipients.iter().map(|(key, _)| *key).collect();
-        let blob =
-            self.post(tx, *group, changed.commit, &recipients, &Purpose::Commit(*group), now)?;
+        let blob = self.post(
+            tx,
+            *group,
+            changed.commit.clone(),
+            &recipients,
+            &Purpose::Commit(*group),
+            now,
+        )?;
         self.retry_deferred = true;
         let joined = changed.joined.iter().map(|(key, _)| *key).collect();
         self.learn_members(tx, group, Some(&joined))?;
-        if let Some(welcome) = changed.welcome {
-            let after = (!recipients.is_empty()).then_some(blob);
-            let body = welcome_bytes(self.own.identity().identity(), welcome)
-                .ok_or_else(|| ApiError::refused("the group is too large for an invitation"))?;
-            for (who, leaf) in &changed.joined {
-                let sealed = self.groups.seal(&leaf.seal_key, SEALED_WELCOME, &body)?;
-                self.post(tx, *group, sealed, &[*who], &Purpose::Welcome(*group, after), now)?;
-            }
-        }
+        let after = (!recipients.is_empty()).then_some(blob);
+        self.send_welcomes(tx, group, &changed, after, now)?;
         let own = self.own.key();
         self.group_changed(tx, *group, own, changed.events, now)
     }

@@ -9,6 +9,7 @@ use sremp_common::limit::MAX_RECEIPT_MEMBERS;
 use sremp_common::time::Now;
 use sremp_common::wire::{Bin, decode, encode};
 
+use super::welcomes::SEALED_PART;
 use super::{Node, NodeError};
 use crate::api::{EventBody, MessageState, Trust};
 use crate::conversations::{
@@ -25,7 +26,7 @@ use crate::store::{StoreError, Tx};
 /// Kind of a sealed blob that is a Welcome.
 pub(super) const SEALED_WELCOME: u8 = 1;
 /// An MLS Welcome that fits into a blob from a stranger, or a large one between contacts.
-const MAX_WELCOME: usize = 3 * 1024 * 1024;
+pub(super) const MAX_WELCOME: usize = 3 * 1024 * 1024;
 /// Requests of one stranger that wait at a time.
 const MAX_REQUESTS_OF_ONE: usize = 2;
 /// Times that blobs which waited are looked through for one batch of inputs.
@@ -93,6 +94,8 @@ impl Node {
             if !Inbox::defer(tx, id, &deferred)? {
                 verdict = Verdict::Refused;
             }
+            // It may be what a part of an invitation waits for.
+            self.retry_deferred |= self.awaits_shared;
         }
         if let Verdict::Invalid(why) = &verdict {
             tracing::debug!(why, "a blob is invalid");
@@ -105,6 +108,7 @@ impl Node {
     /// Looks again at blobs that waited, as long as that leads further.
     pub(super) fn retry_waiting_blobs(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
         let mut any = false;
+        self.awaits_shared = false;
         for _ in 0..MAX_RETRY_PASSES {
             let mut progress = false;
             for (id, deferred) in Inbox::deferred(tx)? {
@@ -325,8 +329,10 @@ impl Node {
             // Nobody but a member could make a blob of a state that is still to come.
             return Ok(if from_stranger { Verdict::NoInvitation } else { Verdict::Deferred });
         };
-        if kind != SEALED_WELCOME {
-            return Ok(Verdict::Invalid("a sealed blob of unknown kind".into()));
+        match kind {
+            SEALED_WELCOME => {}
+            SEALED_PART => return self.apply_part(tx, &body, from_stranger, now),
+            _ => return Ok(Verdict::Invalid("a sealed blob of unknown kind".into())),
         }
         let body: WelcomeBody = match decode(&body) {
             Ok(body) => body,
@@ -335,7 +341,7 @@ impl Node {
         self.apply_welcome(tx, &body, now)
     }
 
-    fn apply_welcome(
+    pub(super) fn apply_welcome(
         &mut self,
         tx: &Tx,
         body: &WelcomeBody,

@@ -243,3 +243,33 @@ fn the_largest_content_fits_and_one_more_byte_does_not() {
     assert_eq!(b.read(&sealed.blob).len(), most);
     assert!(matches!(send(&mut a, &vec![1; most + 1]), Err(GroupError::TooLong(_))));
 }
+
+#[test]
+fn two_hundred_join_by_parts_with_the_tree_in_common() {
+    const MEMBERS: u64 = 200;
+    let mut team_nodes = nodes(MEMBERS);
+    let (first, rest) = team_nodes.split_first_mut().unwrap();
+    let group = first.create(GroupKind::Group, "team");
+    let packages = rest.iter_mut().map(|node| first.checked(node)).collect();
+    let changed = first.change(&group, Change::Add(packages)).unwrap();
+    let welcomes = changed.welcomes().unwrap();
+    assert_eq!(welcomes.parts.len(), rest.len());
+    let parts: usize = welcomes.parts.iter().map(Vec::len).sum();
+    let (whole, shared) = (changed.welcome.as_ref().unwrap().len(), welcomes.shared.len());
+    assert!(parts < 256 * rest.len(), "{parts} bytes for each alone");
+    assert!(shared > 256 * rest.len() && shared + parts < whole + 16 * rest.len());
+
+    let key = [7; 32];
+    let blob = first.groups.wrap_shared(&key, &welcomes.shared).unwrap();
+    for place in [0, 97, 198] {
+        let node = &mut rest[place];
+        assert_eq!(node.groups.unwrap_shared(&[8; 32], &blob), None);
+        let shared = node.groups.unwrap_shared(&key, &blob).unwrap();
+        let whole = Welcomes::join(&welcomes.parts[place], &shared).unwrap();
+        assert_eq!(whole, welcomes.whole(place).unwrap());
+        // Somebody else's part opens nothing.
+        let others = welcomes.whole((place + 1) % 199).unwrap();
+        assert!(node.join(&others).is_err());
+        assert_eq!(node.join(&whole).unwrap().members.len(), 200);
+    }
+}
