@@ -34,6 +34,8 @@ pub struct Knobs {
     pub clock_minutes: u64,
     /// Relays say that they have stored what they have not.
     pub relays_lose: bool,
+    /// Members may end up alone on a branch of which they cannot know that it has lost.
+    pub stranded: bool,
 }
 
 impl Default for Knobs {
@@ -46,6 +48,7 @@ impl Default for Knobs {
             longest_hours: 48,
             clock_minutes: 60,
             relays_lose: false,
+            stranded: true,
         }
     }
 }
@@ -59,10 +62,10 @@ pub struct GroupReport {
     pub changes: usize,
     /// Epochs that the group went through.
     pub epochs: u64,
-    /// Times that a node left a branch for another.
-    pub switches: usize,
     /// Most virtual seconds that all took to agree after everything had healed.
     pub settled_after: u64,
+    /// Members that ended up alone on a branch of which they cannot know that it has lost.
+    pub stranded: usize,
     /// Virtual seconds.
     pub virtual_seconds: u64,
 }
@@ -99,6 +102,8 @@ struct Life {
     /// Changes that may still be typed in this phase.
     budget: u64,
     counter: usize,
+    /// Who is alone on a branch that has lost.
+    stranded: Vec<HostId>,
     report: GroupReport,
 }
 
@@ -124,6 +129,7 @@ impl Life {
             keys,
             budget: 0,
             counter: 0,
+            stranded: Vec::new(),
             report: GroupReport::default(),
         }
     }
@@ -138,6 +144,9 @@ impl Life {
                 return self.report;
             }
             self.judge();
+            if !self.stranded.is_empty() {
+                return self.report;
+            }
         }
         self.everybody_speaks();
         self.settle();

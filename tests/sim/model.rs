@@ -119,6 +119,12 @@ impl GroupModel {
         })
     }
 
+    /// Whether somebody was to be taken out, or in.
+    #[must_use]
+    pub fn was_moved(&self, host: HostId) -> bool {
+        !self.is_left_alone(host) || self.deeds.iter().any(|(_, deed)| *deed == Deed::Add(host))
+    }
+
     fn is_steady_admin(&self, host: HostId) -> bool {
         self.agreed.admins.contains(&host)
             && self.is_left_alone(host)

@@ -38,7 +38,7 @@ impl Life {
     }
 
     fn unsettled(&mut self) -> Vec<String> {
-        let views = self.active_views();
+        let views = self.views_in_sight();
         let mut stuck = disagreements(&views);
         let members: Vec<HostId> = views.iter().map(|(host, _)| *host).collect();
         for host in &members {
@@ -65,10 +65,13 @@ impl Life {
                 continue;
             }
             let view = self.message(&said);
+            // What somebody writes while it is being removed may be read, or not.
+            let written = self.model.is_left_alone(said.author);
             for recipient in &view.recipients {
                 let is = |host: &HostId| self.is(*host, &recipient.id);
                 let reads = steady.iter().any(is) && members.iter().any(is);
-                let least = if reads { MessageState::Delivered } else { MessageState::Sent };
+                let least =
+                    if reads && written { MessageState::Delivered } else { MessageState::Sent };
                 if recipient.state < least && members.iter().any(is) {
                     let state = recipient.state;
                     stuck.push(format!("\"{}\" is {state:?} to {}", said.text, recipient.name));
@@ -80,6 +83,37 @@ impl Life {
             }
         }
         stuck
+    }
+
+    /// As those see it who are in the group, but for those who are stranded. A member that was
+    /// removed, or added, on a branch that others know to have lost cannot know it: what makes the
+    /// other branch deeper is not for it. It has to be told, by the heal ladder.
+    fn views_in_sight(&mut self) -> Vec<(HostId, GroupView)> {
+        let mut views = self.active_views();
+        self.stranded.clear();
+        if !self.knobs.stranded {
+            return views;
+        }
+        let steady = self.model.steady_members();
+        let Some(view) = views
+            .iter()
+            .max_by_key(|(host, view)| {
+                let same = |(_, other): &&(HostId, GroupView)| {
+                    other.epoch_authenticator == view.epoch_authenticator
+                };
+                (steady.contains(host), views.iter().filter(same).count(), *host)
+            })
+            .map(|(_, view)| view.clone())
+        else {
+            return views;
+        };
+        let is_listed = |host: &HostId| view.members.iter().any(|it| self.is(*host, &it.id));
+        let is_stranded = |host: &HostId| !is_listed(host) && self.model.was_moved(*host);
+        let stranded: Vec<HostId> =
+            views.iter().map(|(host, _)| *host).filter(is_stranded).collect();
+        views.retain(|(host, _)| !stranded.contains(host));
+        self.stranded = stranded;
+        views
     }
 
     fn is(&self, host: HostId, id: &str) -> bool {
@@ -101,7 +135,8 @@ impl Life {
     }
 
     pub(super) fn judge(&mut self) {
-        let views = self.active_views();
+        let views = self.views_in_sight();
+        self.report.stranded += self.stranded.len();
         let (_, view) = views.first().expect("nobody is in the group");
         let hosts = |role: Option<Role>| {
             let wanted =

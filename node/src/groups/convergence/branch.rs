@@ -5,7 +5,8 @@
 //!
 //! 1. an admin's commit beats another member's;
 //! 2. a commit that removes a member beats a commit of that member (if removals go in a circle, so
-//!    that nobody would be left, this rule decides nothing);
+//!    that nobody would be left, this rule decides nothing, and the next one is left out: each of
+//!    the removed knows only how deep its own branch is);
 //! 3. the deeper branch wins (the one whose own tip has the higher epoch);
 //! 4. then the lower identity of the committer;
 //! 5. then the lower digest of the commit.
@@ -79,7 +80,8 @@ fn winner(rivals: &[&Branch<'_>], tips: &BTreeMap<StateId, (StateId, u64)>) -> O
     in_class()
         .filter(|(_, commit)| !anybody_left || !is_removed(&commit.committer))
         .min_by_key(|(rival, commit)| {
-            let depth = tips.get(&rival.id).map_or(rival.epoch, |(_, epoch)| *epoch);
+            let epoch = tips.get(&rival.id).map_or(rival.epoch, |(_, epoch)| *epoch);
+            let depth = if anybody_left { epoch } else { 0 };
             (Reverse(depth), commit.committer, commit.digest, rival.id)
         })
         .map(|(rival, _)| rival.id)
