@@ -362,6 +362,52 @@ fn contacts_learn_of_a_new_name_and_a_new_key() {
     assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
 }
 
+/// Some messages lie at a relay that is down, while 300 others of the same author go direct.
+fn late_messages(mut world: World, place: &dyn Fn(usize) -> String) {
+    let (to, back) = (place(1), place(0));
+    let mut sent = Vec::new();
+    let mut ids = Vec::new();
+    let mut write = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            let text = format!("number {}", sent.len());
+            ids.push(send(world, 0, &to, &text));
+            sent.push(text);
+        }
+    };
+    write(&mut world, 1);
+    world.pass(A_WHILE);
+    world.crash(1);
+    world.pass(1_000);
+    write(&mut world, 5);
+    world.pass(A_WHILE);
+    [3, 4].into_iter().for_each(|relay| world.crash(relay));
+    world.start(1);
+    for _ in 0..30 {
+        write(&mut world, 10);
+        world.pass(2_000);
+    }
+    let arrived = texts(&mut world, 1, &back).len();
+    assert!(arrived >= 301, "{arrived} of those that the relays do not have");
+    [3, 4].into_iter().for_each(|relay| world.start(relay));
+    world.pass(900_000);
+    assert_eq!(texts(&mut world, 1, &back), sent, "each once, in order");
+    for id in ids {
+        assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    }
+}
+
+#[test]
+fn what_lay_at_a_relay_while_three_hundred_others_went_direct_is_read_after_all() {
+    late_messages(trio(), &|host| format!("node{}", host + 1));
+}
+
+#[test]
+fn what_lay_at_a_relay_for_a_group_is_read_after_all() {
+    let mut world = trio();
+    let id = create_group(&mut world, &["node2", "node3"]);
+    late_messages(world, &|_| format!("group:{id}"));
+}
+
 #[test]
 fn seeds_that_are_kept() {
     for seed in 0..8 {

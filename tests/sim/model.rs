@@ -213,8 +213,12 @@ impl GroupModel {
             .filter(|(_, deed)| *deed == Deed::Promote(who) || *deed == Deed::Demote(who))
             .collect();
         let (was, is) = (self.agreed.admins.contains(&who), now.admins.contains(&who));
+        // Where no admin is left, some member becomes one.
+        let inherits = is && !self.agreed.admins.iter().any(|admin| self.is_left_alone(*admin));
         match changes[..] {
-            [] if was != is => Some(format!("nobody changed the role of node{}", who + 1)),
+            [] if was != is && !inherits => {
+                Some(format!("nobody changed the role of node{}", who + 1))
+            }
             [(by, deed)] if self.is_steady_admin(*by) && is != (*deed == Deed::Promote(who)) => {
                 Some(format!("an admin changed the role of node{}, and it has another", who + 1))
             }
