@@ -1,5 +1,5 @@
 //! Which addresses belong to hosts of the public Internet, and which lead into somebody's own
-//! network, to this host, or to many hosts at once.
+//! network, to this host, or to many hosts at once; and which ports belong to others' services.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,6 +26,21 @@ pub fn is_public(address: IpAddr) -> bool {
         }
     }
 }
+
+/// Whether a port belongs to a service that is none of ours, and that may take a stranger's bytes
+/// for a command, or a stranger's connection for an attack (R12).
+#[must_use]
+pub fn is_foreign_port(port: u16) -> bool {
+    FOREIGN_PORTS.binary_search(&port).is_ok()
+}
+
+/// Remote shells, mail, names, directories, files, databases, chat, printers; ascending. The core
+/// of the "bad ports" of the Fetch standard, and databases that listen without a password.
+const FOREIGN_PORTS: [u16; 45] = [
+    7, 9, 13, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 79, 110, 111, 119, 123, 135, 139, 143,
+    161, 179, 389, 445, 465, 512, 513, 514, 515, 587, 636, 993, 995, 2_049, 3_306, 3_389, 5_060,
+    5_432, 6_379, 6_667, 9_200, 11_211, 27_017,
+];
 
 fn same_prefix(left: u128, right: u128, width: u32, length: u32) -> bool {
     let shift = width.saturating_sub(length);
@@ -145,6 +160,17 @@ mod tests {
             "3fff:ffff::1",
         ] {
             assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn r12_ports_of_other_services_are_known() {
+        assert!(FOREIGN_PORTS.is_sorted());
+        for port in [22, 25, 53, 445, 587, 6_379, 6_667] {
+            assert!(is_foreign_port(port), "{port}");
+        }
+        for port in [80, 443, 7_330, 7_331, 7_332, 8_080, 40_000] {
+            assert!(!is_foreign_port(port), "{port}");
         }
     }
 }

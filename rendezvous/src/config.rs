@@ -6,19 +6,22 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sremp_common::id::IdentityKey;
 use sremp_common::io::settings::{
     self, LogSection, MetricsSection, NetworkSection, is_listen_address, value,
 };
 use sremp_common::io::sources::Sourced;
 use sremp_common::limit::{MAX_SERVERS, PORT_RENDEZVOUS};
 use sremp_common::rate::Rate;
+use sremp_common::text::decode_identity_key;
 use sremp_common::wire::{Endpoint, List};
 
-use crate::registry::{Limits, RegistryConfig};
+use crate::registry::{Admission, Limits, RegistryConfig};
 
 /// Start of every variable: `SREMP_RENDEZVOUS__SECTION__KEY`.
 pub const ENV_PREFIX: &str = "SREMP_RENDEZVOUS__";
@@ -31,6 +34,8 @@ pub struct Config {
     pub server: ServerSection,
     /// Who may connect, and how often.
     pub network: NetworkSection,
+    /// Who may register.
+    pub access: AccessSection,
     /// Certificate and key.
     pub tls: TlsSection,
     /// What is kept and shown.
@@ -44,7 +49,7 @@ pub struct Config {
 }
 
 /// Keys that a running server takes over. The others need a restart.
-pub const LIVE: [&str; 14] = [
+pub const LIVE: [&str; 16] = [
     "server.max_connections",
     "server.max_connections_per_network",
     "server.idle_timeout",
@@ -52,7 +57,9 @@ pub const LIVE: [&str; 14] = [
     "network.arrivals_per_minute",
     "network.banned",
     "network.drain_timeout",
+    "access",
     "tls",
+    "registry.allow_private_endpoints",
     "registry.max_entries",
     "registry.max_bytes",
     "registry.listing",
@@ -99,6 +106,8 @@ pub struct RegistrySection {
     pub listing: bool,
     /// Other servers to suggest, HOST:PORT.
     pub peers: Vec<String>,
+    /// Whether clients from outside may name, and are told, endpoints in private networks.
+    pub allow_private_endpoints: bool,
     /// Bytes of the store that are kept in memory.
     pub cache_bytes: u64,
 }
@@ -115,6 +124,35 @@ pub struct LimitsSection {
     pub lookups_per_minute: u32,
     /// Pages of a listing for one network in a minute.
     pub list_pages_per_minute: u32,
+    /// Identities of one network (an IPv4 address, an IPv6 /48), standing and expired.
+    pub identities_per_network: u64,
+    /// Registrations of everybody in a second beyond which clients are asked to come less often.
+    pub wanted_registrations_per_second: u32,
+}
+
+/// `[access]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessSection {
+    /// Who may register.
+    pub mode: AccessMode,
+    /// The ids that may, in mode `list`.
+    pub allowed: Vec<String>,
+    /// Ids that may not, and are not shown, whatever the mode.
+    pub banned: Vec<String>,
+}
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessMode {
+    /// Everybody.
+    #[default]
+    Open,
+    /// The ids of a list, and nobody else.
+    List,
+    /// Nobody new; whoever is known here goes on.
+    Closed,
 }
 
 /// Why a configuration is refused.
@@ -150,6 +188,7 @@ impl Default for RegistrySection {
             max_bytes: 1 << 30,
             listing: true,
             peers: Vec::new(),
+            allow_private_endpoints: false,
             cache_bytes: 16 << 20,
         }
     }
@@ -162,6 +201,8 @@ impl Default for LimitsSection {
             new_identities_per_hour: 1_000,
             lookups_per_minute: 1_200,
             list_pages_per_minute: 60,
+            identities_per_network: 1_000,
+            wanted_registrations_per_second: 500,
         }
     }
 }
@@ -206,9 +247,19 @@ impl Config {
             (limits.new_identities_per_hour, "limits.new_identities_per_hour"),
             (limits.lookups_per_minute, "limits.lookups_per_minute"),
             (limits.list_pages_per_minute, "limits.list_pages_per_minute"),
+            (limits.wanted_registrations_per_second, "limits.wanted_registrations_per_second"),
         ] {
             value((1..=1_000_000).contains(&rate), key, "from 1 to 1000000")?;
         }
+        let share = limits.identities_per_network >= 1;
+        value(share, "limits.identities_per_network", "at least 1")?;
+        let access = &self.access;
+        for (list, key) in [(&access.allowed, "access.allowed"), (&access.banned, "access.banned")]
+        {
+            value(keys(list).is_some(), key, "a list of ids, each beginning with sremp1")?;
+        }
+        let is_empty_list = access.mode == AccessMode::List && access.allowed.is_empty();
+        value(!is_empty_list, "access.allowed", "at least one id when access.mode is \"list\"")?;
         Ok(())
     }
 
@@ -238,7 +289,16 @@ impl Config {
                 new_identities: rate(limits.new_identities_per_hour, 3_600),
                 lookups: rate(limits.lookups_per_minute, 60),
                 list_pages: rate(limits.list_pages_per_minute, 60),
+                identities_per_network: limits.identities_per_network,
+                wanted_registrations: limits.wanted_registrations_per_second,
             },
+            admission: match self.access.mode {
+                AccessMode::Open => Admission::Everybody,
+                AccessMode::List => Admission::Only(keys(&self.access.allowed).unwrap_or_default()),
+                AccessMode::Closed => Admission::Known,
+            },
+            banned: keys(&self.access.banned).unwrap_or_default(),
+            allow_private_endpoints: self.registry.allow_private_endpoints,
         })
     }
 
@@ -247,6 +307,20 @@ impl Config {
     pub fn risks(&self) -> Vec<String> {
         let mut risks = self.network.risks(self.server.max_connections);
         risks.extend(self.metrics.risks());
+        if self.registry.allow_private_endpoints {
+            risks.push(
+                "registry.allow_private_endpoints: strangers can send this server's users into \
+                 private networks; meant for closed networks"
+                    .to_owned(),
+            );
+        }
+        let share = self.limits.identities_per_network.saturating_mul(10);
+        if share > self.registry.max_entries {
+            risks.push(
+                "limits.identities_per_network: less than ten networks can fill the registry"
+                    .to_owned(),
+            );
+        }
         for peer in self.peers().into_iter().flat_map(List::into_vec) {
             if !peer.may_be_public() {
                 risks.push(format!("registry.peers: nobody outside can reach {peer}"));
@@ -271,6 +345,11 @@ impl Config {
             _ => Err(ConfigError::NoCertificate),
         }
     }
+}
+
+/// The keys of ids; nothing when one of them is no id.
+fn keys(ids: &[String]) -> Option<BTreeSet<IdentityKey>> {
+    ids.iter().map(|id| decode_identity_key(id).ok()).collect()
 }
 
 impl Sourced for Config {

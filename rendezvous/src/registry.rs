@@ -8,20 +8,22 @@
 //! No socket and no clock: requests come with where they came from and when, and each is carried
 //! out in the transaction that the caller holds open. An answer may leave after the commit only.
 
+mod admission;
 mod entries;
+mod networks;
+mod pace;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 use sremp_common::id::IdentityKey;
 use sremp_common::identity::VerifiedIdentity;
-use sremp_common::limit::{
-    MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS, REGISTRATION_TTL_MAX, REGISTRATION_TTL_MIN,
-};
+use sremp_common::limit::{MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS};
 use sremp_common::rate::{Rate, Rates};
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{
@@ -29,7 +31,11 @@ use sremp_common::wire::{
     Register, Registered, Servers, encode,
 };
 
+pub use self::admission::Admission;
+use self::admission::{admitted, endpoints_allowed, endpoints_shown};
 use self::entries::Entry;
+use self::networks::Network;
+use self::pace::{Pace, Return};
 use crate::store::{Rows, StoreError, Table};
 
 /// How long an identity can be found after its registration has expired.
@@ -58,6 +64,12 @@ pub struct RegistryConfig {
     pub listing: bool,
     /// Other servers that are suggested.
     pub servers: List<Endpoint, MAX_SERVERS>,
+    /// Who may register.
+    pub admission: Admission,
+    /// Who may not, and is not shown, whatever the admission.
+    pub banned: BTreeSet<IdentityKey>,
+    /// Whether clients from outside may name, and are told, endpoints in private networks.
+    pub allow_private_endpoints: bool,
     /// See [`Limits`].
     pub limits: Limits,
 }
@@ -73,6 +85,10 @@ pub struct Limits {
     pub lookups: Rate,
     /// Pages of a listing.
     pub list_pages: Rate,
+    /// Identities of one network, standing and expired.
+    pub identities_per_network: u64,
+    /// Registrations in a second, of everybody, beyond which clients are asked to come less often.
+    pub wanted_registrations: u32,
 }
 
 /// A request that the registry answers. Others are the connection's affair.
@@ -116,6 +132,10 @@ pub struct Counters {
     pub equivocations: u64,
     /// Registrations that found no room.
     pub full: u64,
+    /// New identities that found no room in the share of their network.
+    pub network_full: u64,
+    /// Registrations of somebody who may not, or with endpoints that are not told to others.
+    pub not_admitted: u64,
     /// Lookups of one identity.
     pub lookups: u64,
     /// Pages of a listing.
@@ -143,6 +163,8 @@ pub struct RegistryStatus {
     pub max_entries: u64,
     /// Bound of `bytes`.
     pub max_bytes: u64,
+    /// How much the intervals of renewals are stretched, in percent; 100 without load.
+    pub stretch_percent: u32,
     /// Since the start.
     pub counters: Counters,
 }
@@ -152,6 +174,7 @@ pub struct RegistryStatus {
 pub struct Registry {
     config: RegistryConfig,
     rates: Rates<Kind>,
+    pace: Pace,
     counters: Counters,
 }
 
@@ -194,7 +217,7 @@ impl Registry {
     /// A registry over rows that it will be handed.
     #[must_use]
     pub fn new(config: RegistryConfig) -> Self {
-        Self { config, rates: Rates::default(), counters: Counters::default() }
+        Self { config, rates: Rates::default(), pace: Pace::new(), counters: Counters::default() }
     }
 
     /// Other decisions of the operator from now on. What is kept stays, though it be too much now.
@@ -241,12 +264,18 @@ impl Registry {
     ) -> Result<Message, Refusal> {
         self.take(Kind::Register, origin, now)?;
         let identity = self.verified(register, origin)?;
-        if register.registration.endpoints.iter().any(|endpoint| endpoint.port == 0) {
-            return Err(Refusal::new(ErrorCode::Malformed, "an endpoint has port 0"));
-        }
-        let known = entries::load(rows, &identity.key())?;
+        let key = identity.key();
+        let known = entries::load(rows, &key)?;
+        self.admit(register, &key, known.is_some(), origin)?;
         self.check_succession(known.as_ref(), &identity)?;
-        let ttl = register.registration.ttl.clamp(REGISTRATION_TTL_MIN, REGISTRATION_TTL_MAX);
+        let network = Network::of(origin.address.ip());
+        if known.is_none() {
+            self.take(Kind::NewIdentity, origin, now)?;
+            self.make_room_in(rows, network)?;
+        }
+        let asked = register.registration.ttl;
+        let wanted = self.config.limits.wanted_registrations;
+        let Return { interval, ttl } = self.pace.registered(&key, asked, wanted, now.instant);
         let entry = Entry {
             identity: register.identity.clone(),
             version: identity.version(),
@@ -256,14 +285,11 @@ impl Registry {
             expires_at: now.wall + Duration::from_secs(ttl.into()),
             withdrawn: false,
         };
-        if known.is_none() {
-            self.take(Kind::NewIdentity, origin, now)?;
-        }
-        if !self.make_room(rows, &identity.key(), known.as_ref(), &entry, now.wall)? {
+        if !self.make_room(rows, &key, known.as_ref(), &entry, now.wall)? {
             count(&mut self.counters.full);
             return Err(Refusal::retry(ErrorCode::Unavailable, "the registry is full", FULL_RETRY));
         }
-        entries::save(rows, &identity.key(), known.as_ref(), &entry)?;
+        entries::save(rows, &key, known.as_ref(), &entry, network)?;
         count(if known.is_some() {
             &mut self.counters.renewed
         } else {
@@ -271,9 +297,43 @@ impl Registry {
         });
         Ok(Message::Registered(Registered {
             expires_at: entry.expires_at,
-            renewal_interval: ttl / 2,
+            renewal_interval: interval,
             observed: Some(observed(origin)),
         }))
+    }
+
+    /// Who may register, and with which endpoints.
+    fn admit(
+        &mut self,
+        register: &Register,
+        key: &IdentityKey,
+        is_known: bool,
+        origin: &Origin,
+    ) -> Result<(), Refusal> {
+        let config = &self.config;
+        let endpoints = &register.registration.endpoints;
+        let client = origin.address.ip();
+        let allowed = admitted(&config.admission, &config.banned, key, is_known)
+            .and_then(|()| endpoints_allowed(endpoints, client, config.allow_private_endpoints));
+        allowed.map_err(|error| {
+            count(&mut self.counters.not_admitted);
+            Refusal::Answer(error)
+        })
+    }
+
+    /// One more identity of a network: beyond its share, the one of its own that has been expired
+    /// for longest makes room.
+    fn make_room_in(&mut self, rows: &mut impl Rows, network: Network) -> Result<(), Refusal> {
+        if networks::count(rows, network)? < self.config.limits.identities_per_network {
+            return Ok(());
+        }
+        if entries::forget_longest_expired_of(rows, network)? {
+            count(&mut self.counters.forgotten);
+            return Ok(());
+        }
+        count(&mut self.counters.network_full);
+        let text = "too many identities of this network are registered here";
+        Err(Refusal::retry(ErrorCode::QuotaExceeded, text, FULL_RETRY))
     }
 
     /// Nothing of a registration is looked at before both signatures hold.
@@ -359,9 +419,10 @@ impl Registry {
         self.take(Kind::Lookup, origin, now)?;
         count(&mut self.counters.lookups);
         let entry = entries::load(rows, key)?;
-        let peers = entry.filter(|entry| !entry.is_forgotten(now.wall));
-        let peers = peers.map(|entry| entry.shown(now.wall)).into_iter().collect();
-        Ok(found(peers, false))
+        let may_be_shown =
+            |entry: &Entry| !entry.is_forgotten(now.wall) && !self.config.banned.contains(key);
+        let peers = entry.filter(may_be_shown).map(|entry| self.shown(&entry, origin, now.wall));
+        Ok(found(peers.into_iter().collect(), false))
     }
 
     /// One page: as many as its count and the length of a message allow, at least one.
@@ -384,11 +445,11 @@ impl Registry {
         let mut after = after.map(|key| key.as_bytes().to_vec());
         while let Some((key, _)) = rows.next(Table::Listed, after.as_deref())? {
             let entry = entries::load_row(rows, &key)?;
+            let is_banned = self.config.banned.iter().any(|banned| banned.as_bytes()[..] == key);
             after = Some(key);
-            let Some(entry) = entry.filter(|entry| entry.listed && entry.stands(now.wall)) else {
-                continue;
-            };
-            let peer = entry.shown(now.wall);
+            let may_be_shown = |entry: &Entry| entry.listed && entry.stands(now.wall) && !is_banned;
+            let Some(entry) = entry.filter(may_be_shown) else { continue };
+            let peer = self.shown(&entry, origin, now.wall);
             let length = encode(&peer).len();
             if peers.len() == MAX_LIST_PAGE || length > room {
                 return Ok(found(peers, true));
@@ -397,6 +458,13 @@ impl Registry {
             peers.push(peer);
         }
         Ok(found(peers, false))
+    }
+
+    /// What a client is told of somebody.
+    fn shown(&self, entry: &Entry, origin: &Origin, now: Timestamp) -> PeerInfo {
+        let peer = entry.shown(now);
+        let (client, private) = (origin.address.ip(), self.config.allow_private_endpoints);
+        PeerInfo { endpoints: endpoints_shown(peer.endpoints, client, private), ..peer }
     }
 
     fn list_servers(&mut self, origin: &Origin, now: Now) -> Result<Message, Refusal> {
@@ -429,6 +497,7 @@ impl Registry {
             bytes: entries::total_bytes(rows)?,
             max_entries: self.config.max_entries,
             max_bytes: self.config.max_bytes,
+            stretch_percent: self.pace.factor(),
             counters: self.counters,
         })
     }

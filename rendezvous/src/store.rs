@@ -23,12 +23,26 @@ pub enum Table {
     Standing,
     /// When to forget: time (big-endian) and identity key.
     Expired,
+    /// Identity key to the network that it came from.
+    Origins,
+    /// Network to the number of its identities.
+    NetworkCounts,
+    /// Network, time (big-endian) and identity key of those that have expired.
+    NetworkExpired,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Meta, Self::Entries, Self::Listed, Self::Standing, Self::Expired];
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Entries,
+        Self::Listed,
+        Self::Standing,
+        Self::Expired,
+        Self::Origins,
+        Self::NetworkCounts,
+        Self::NetworkExpired,
+    ];
 }
 
 /// Why the store cannot do what it should.

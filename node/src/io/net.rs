@@ -335,3 +335,21 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name that leads inside is as good as the address: what was resolved is checked, each of it,
+    /// and dialled without being resolved again.
+    #[tokio::test]
+    async fn r11_a_name_that_leads_inside_is_not_dialled() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
+            let endpoint: Endpoint = format!("{host}:{port}").parse().unwrap();
+            assert!(connect(&endpoint, false).await.is_none(), "{host}");
+            assert!(connect(&endpoint, true).await.is_some(), "{host}");
+        }
+    }
+}

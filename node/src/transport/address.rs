@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use sremp_common::public_address::is_foreign_port;
 pub use sremp_common::public_address::is_public;
 use sremp_common::wire::{Endpoint, Host};
 
@@ -45,7 +46,9 @@ impl Candidate {
 pub(super) fn in_dialling_order(candidates: &[Candidate], allow_private: bool) -> Vec<Candidate> {
     let may_dial = |candidate: &&Candidate| {
         let private_is_fine = allow_private || candidate.origin == Origin::User;
+        let is_user = candidate.origin == Origin::User;
         candidate.endpoint.port != 0
+            && (is_user || !is_foreign_port(candidate.endpoint.port))
             && match &candidate.endpoint.host {
                 Host::Name(_) => true,
                 Host::Address(address) => private_is_fine || is_public(*address),
@@ -92,6 +95,13 @@ mod tests {
             order,
             ["[2a00::1]:1", "192.0.2.1:1", "[2a00::2]:1", "192.0.2.2:1", "example.org:1"]
         );
+    }
+
+    #[test]
+    fn r12_nobody_else_names_a_port_of_another_service() {
+        let mail: Endpoint = "192.0.2.1:25".parse().unwrap();
+        assert!(in_dialling_order(&[Candidate::told(mail.clone())], true).is_empty());
+        assert_eq!(in_dialling_order(&[Candidate::user(mail)], false).len(), 1);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use sremp_common::entropy::Entropy;
 use sremp_common::io::sources::load;
+use sremp_common::key::IdentitySecret;
+use sremp_common::text::encode_identity_key;
 
 use super::*;
 
@@ -20,11 +23,17 @@ fn from_text(text: &str) -> Result<Config, ConfigError> {
 }
 
 fn from_env(name: &str, value: &str) -> Result<Config, ConfigError> {
-    load(None, [(name.to_owned(), value.to_owned())])
+    load(None, [(name.to_owned(), value.replace("ID", &id()))])
+}
+
+/// Somebody's id.
+fn id() -> String {
+    let secret = IdentitySecret::generate(&mut Entropy::from_number(1));
+    encode_identity_key(&secret.public())
 }
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 25] = [
+const OTHER_VALUES: [(&str, &str); 31] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.data", "/elsewhere"),
     ("server.max_connections", "7"),
@@ -35,17 +44,23 @@ const OTHER_VALUES: [(&str, &str); 25] = [
     ("network.banned", "[\"192.0.2.0/24\"]"),
     ("network.trusted_proxies", "[\"10.0.0.0/8\"]"),
     ("network.drain_timeout", "7"),
+    ("access.mode", "closed"),
+    ("access.allowed", "[\"ID\"]"),
+    ("access.banned", "[\"ID\"]"),
     ("tls.cert", "/a.pem"),
     ("tls.key", "/b.pem"),
     ("registry.max_entries", "7"),
     ("registry.max_bytes", "7000000"),
     ("registry.listing", "false"),
     ("registry.peers", "[\"example.org:7332\"]"),
+    ("registry.allow_private_endpoints", "true"),
     ("registry.cache_bytes", "7000000"),
     ("limits.registrations_per_minute", "7"),
     ("limits.new_identities_per_hour", "7"),
     ("limits.lookups_per_minute", "7"),
     ("limits.list_pages_per_minute", "7"),
+    ("limits.identities_per_network", "7"),
+    ("limits.wanted_registrations_per_second", "7"),
     ("metrics.listen", "127.0.0.1:9332"),
     ("metrics.allow_remote", "true"),
     ("log.level", "debug"),
@@ -128,6 +143,9 @@ fn what_is_unknown_or_out_of_bounds_is_refused() {
         "[network]\nmax_half_open = 0",
         "[network]\nbanned = [\"everybody\"]",
         "[network]\ndrain_timeout = 0",
+        "[access]\nmode = \"list\"",
+        "[access]\nbanned = [\"somebody\"]",
+        "[limits]\nidentities_per_network = 0",
         "[metrics]\nlisten = \"0.0.0.0:9332\"",
         "[registry]\nmax_entries = 0",
         "[registry]\nmax_bytes = 10",
@@ -157,4 +175,44 @@ fn every_live_key_exists() {
         let is_one = |key: &str| key == live || key.starts_with(&format!("{live}."));
         assert!(OTHER_VALUES.iter().any(|(key, _)| is_one(key)), "{live}");
     }
+}
+
+/// Each key of the registry arrives there.
+#[test]
+fn every_rule_reaches_the_registry() {
+    let default = format!("{:?}", Config::default().registry().unwrap());
+    let sections = ["registry.", "limits.", "access."];
+    for (key, value) in OTHER_VALUES {
+        if !sections.iter().any(|section| key.starts_with(section)) || key == "registry.cache_bytes"
+        {
+            continue;
+        }
+        let mut config = from_env(&variable(key), value).unwrap();
+        if key == "access.allowed" {
+            config.access.mode = AccessMode::List;
+        }
+        assert_ne!(format!("{:?}", config.registry().unwrap()), default, "{key} has no effect");
+    }
+}
+
+#[test]
+fn what_is_risky_is_said() {
+    let quiet = Config { metrics: with_metrics(), ..Config::default() };
+    assert!(quiet.risks().iter().all(|risk| risk.contains("open files")), "{:?}", quiet.risks());
+    let mut risky = Config::default();
+    risky.registry.allow_private_endpoints = true;
+    risky.registry.peers = vec!["localhost:7332".to_owned()];
+    risky.limits.identities_per_network = 50_000;
+    let said = risky.risks().join("\n");
+    for key in ["metrics.listen", "allow_private", "localhost:7332", "identities_per_network"] {
+        assert!(said.contains(key), "{key}: {said}");
+    }
+}
+
+fn with_metrics() -> MetricsSection {
+    MetricsSection { listen: "127.0.0.1:9332".to_owned(), allow_remote: false }
+}
+
+fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }

@@ -21,6 +21,10 @@ const MAX_ENTRIES: Family =
     Family::gauge("sremp_rendezvous_max_entries", "Bound of sremp_rendezvous_entries.");
 const MAX_BYTES: Family =
     Family::gauge("sremp_rendezvous_max_bytes", "Bound of sremp_rendezvous_bytes.");
+const STRETCH: Family = Family::gauge(
+    "sremp_rendezvous_renewal_stretch_percent",
+    "How much the intervals of renewals are stretched; 100 without load.",
+);
 const REGISTRATIONS: Family =
     Family::counter("sremp_rendezvous_registrations_total", "Registrations, by what came of them.")
         .by("result");
@@ -52,7 +56,7 @@ const CERTIFICATE: Family = Family::gauge(
 #[must_use]
 pub fn families() -> Vec<Family> {
     let mut all = operator::families();
-    all.extend([STORE_UP, ENTRIES, ONLINE, LISTED, BYTES, MAX_ENTRIES, MAX_BYTES]);
+    all.extend([STORE_UP, ENTRIES, ONLINE, LISTED, BYTES, MAX_ENTRIES, MAX_BYTES, STRETCH]);
     all.extend([REGISTRATIONS, REQUESTS, RATE_LIMITED, GONE, FAILED, COMMIT, CERTIFICATE]);
     all
 }
@@ -107,6 +111,8 @@ fn put_registry(page: &mut Page, status: &RegistryStatus) {
         rollbacks,
         equivocations,
         full,
+        network_full,
+        not_admitted,
         lookups,
         list_pages,
         rate_limited,
@@ -119,6 +125,7 @@ fn put_registry(page: &mut Page, status: &RegistryStatus) {
     page.put(&BYTES, status.bytes);
     page.put(&MAX_ENTRIES, status.max_entries);
     page.put(&MAX_BYTES, status.max_bytes);
+    page.put(&STRETCH, status.stretch_percent.into());
     let results = [
         ("new", registered),
         ("renewed", renewed),
@@ -126,6 +133,8 @@ fn put_registry(page: &mut Page, status: &RegistryStatus) {
         ("rollback", rollbacks),
         ("equivocation", equivocations),
         ("full", full),
+        ("network_full", network_full),
+        ("not_admitted", not_admitted),
     ];
     page.put_each(&REGISTRATIONS, results);
     page.put_each(&REQUESTS, [("lookup", lookups), ("list_page", list_pages)]);

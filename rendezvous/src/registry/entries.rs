@@ -7,6 +7,7 @@
 //! expired   u64be(forget_at)  || key   -> nothing        from then until it is forgotten
 //! meta      "bytes"                    -> u64be          length of all entries
 //! ```
+//! What is counted for networks is in [`networks`].
 //! An index may lag behind the clock; whoever reads an entry judges its times again.
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use sremp_common::time::Timestamp;
 use sremp_common::wire::{Endpoint, List, PeerInfo, decode, encode};
 
 use super::RETENTION;
+use super::networks::{self, Network};
 use crate::store::{Rows, StoreError, Table};
 
 const BYTES_KEY: &[u8] = b"bytes";
@@ -112,14 +114,36 @@ pub(super) fn total_bytes(rows: &impl Rows) -> Result<u64, StoreError> {
     Ok(row.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
 }
 
-/// Writes an entry, in place of the `old` one.
+/// Writes an entry, which came from `network`, in place of the `old` one.
 pub(super) fn save(
     rows: &mut impl Rows,
     key: &IdentityKey,
     old: Option<&Entry>,
     new: &Entry,
+    network: Network,
 ) -> Result<(), StoreError> {
+    if let Some(old) = old {
+        // Under the network that it had.
+        remove_due(rows, key.as_bytes(), old)?;
+    }
+    networks::assign(rows, key, network)?;
     save_row(rows, key.as_bytes(), old, new)
+}
+
+fn put_due(rows: &mut impl Rows, key: &[u8], entry: &Entry) -> Result<(), StoreError> {
+    let (table, row) = entry.due(key);
+    if table == Table::Expired {
+        networks::expired(rows, key, &row)?;
+    }
+    rows.put(table, &row, &[])
+}
+
+fn remove_due(rows: &mut impl Rows, key: &[u8], entry: &Entry) -> Result<(), StoreError> {
+    let (table, row) = entry.due(key);
+    if table == Table::Expired {
+        networks::not_expired(rows, key, &row)?;
+    }
+    rows.delete(table, &row)
 }
 
 fn save_row(
@@ -129,12 +153,10 @@ fn save_row(
     new: &Entry,
 ) -> Result<(), StoreError> {
     if let Some(old) = old {
-        let (table, row) = old.due(key);
-        rows.delete(table, &row)?;
+        remove_due(rows, key, old)?;
     }
     rows.put(Table::Entries, key, &encode(new))?;
-    let (table, row) = new.due(key);
-    rows.put(table, &row, &[])?;
+    put_due(rows, key, new)?;
     if new.listed && !new.withdrawn {
         rows.put(Table::Listed, key, &[])?;
     } else {
@@ -145,8 +167,8 @@ fn save_row(
 }
 
 fn remove(rows: &mut impl Rows, key: &[u8], entry: &Entry) -> Result<(), StoreError> {
-    let (table, row) = entry.due(key);
-    rows.delete(table, &row)?;
+    remove_due(rows, key, entry)?;
+    networks::release(rows, key)?;
     rows.delete(Table::Listed, key)?;
     rows.delete(Table::Entries, key)?;
     let bytes = total_bytes(rows)?.saturating_sub(entry.bytes());
@@ -210,12 +232,27 @@ pub(super) fn forget_longest_expired(
     Ok(true)
 }
 
+/// Removes the identity of a network that has been expired for longest. False when none has.
+pub(super) fn forget_longest_expired_of(
+    rows: &mut impl Rows,
+    network: Network,
+) -> Result<bool, StoreError> {
+    let Some(row) = networks::longest_expired(rows, network)? else { return Ok(false) };
+    let key = key_of(&row).to_vec();
+    forget(rows, &row, &key)?;
+    Ok(true)
+}
+
 fn forget(rows: &mut impl Rows, row: &[u8], key: &[u8]) -> Result<(), StoreError> {
     match load_row(rows, key)? {
         Some(entry) if entry.due(key) == (Table::Expired, row.to_vec()) => {
             remove(rows, key, &entry)
         }
-        _ => rows.delete(Table::Expired, row),
+        _ => {
+            networks::not_expired(rows, key, row)?;
+            networks::release(rows, key)?;
+            rows.delete(Table::Expired, row)
+        }
     }
 }
 

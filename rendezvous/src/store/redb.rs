@@ -266,6 +266,9 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'s
         Table::Listed => "listed",
         Table::Standing => "standing",
         Table::Expired => "expired",
+        Table::Origins => "origins",
+        Table::NetworkCounts => "network_counts",
+        Table::NetworkExpired => "network_expired",
     })
 }
 

@@ -100,6 +100,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
 pub(crate) struct Server {
     child: Mutex<Child>,
     pub(crate) address: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
     ca: std::path::PathBuf,
     log: Mutex<Receiver<String>>,
 }
@@ -110,7 +111,19 @@ impl Server {
     }
 
     pub(crate) fn start_with(home: &TempDir, environment: &[(&str, &str)]) -> Self {
-        let mut command = program(&run_arguments(home, &["--json"]));
+        Self::spawn(home, &run_arguments(home, &["--json"]), environment)
+    }
+
+    /// With the configuration in `rendezvous.toml`.
+    pub(crate) fn start_configured(home: &TempDir, environment: &[(&str, &str)]) -> Self {
+        let mut arguments = run_arguments(home, &["--json"]);
+        let config = home.path().join("rendezvous.toml");
+        arguments.extend(["--config".to_owned(), config.to_str().unwrap().to_owned()]);
+        Self::spawn(home, &arguments, environment)
+    }
+
+    fn spawn(home: &TempDir, arguments: &[String], environment: &[(&str, &str)]) -> Self {
+        let mut command = program(arguments);
         let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
         let (lines, log) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -125,8 +138,9 @@ impl Server {
             panic!("no ready line: {line:?} {:?}", log.iter().collect::<Vec<_>>());
         };
         let address = ready["listening"].as_str().unwrap().parse().unwrap();
+        let metrics = ready["metrics"].as_str().map(|text| text.parse().unwrap());
         let ca = home.path().join("certs/ca.pem");
-        Self { child: Mutex::new(child), address, ca, log: Mutex::new(log) }
+        Self { child: Mutex::new(child), address, metrics, ca, log: Mutex::new(log) }
     }
 
     /// SIGKILL, and wait.
@@ -141,6 +155,11 @@ impl Server {
         let mut child = self.child.lock().unwrap();
         signal(&child, "TERM");
         child.wait().unwrap().code()
+    }
+
+    /// Its exit code, when it ends by itself.
+    pub(crate) fn wait(&self) -> Option<i32> {
+        self.child.lock().unwrap().wait().unwrap().code()
     }
 
     pub(crate) fn hang_up(&self) {
@@ -172,6 +191,12 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// As the server makes its data directory.
+pub(crate) fn make_private(directory: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// Somebody who registers.

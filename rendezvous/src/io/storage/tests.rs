@@ -1,5 +1,6 @@
 //! The thread answers after the commit, and a store that fails ends it without a false answer.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use sremp_common::time::Timestamp;
 use sremp_common::wire::{List, LookupTarget, Register, Registration};
 
 use super::*;
-use crate::registry::{Limits, RegistryConfig};
+use crate::registry::{Admission, Limits, RegistryConfig};
 
 /// A disk that can be told to fail.
 #[derive(Debug)]
@@ -67,11 +68,16 @@ fn registry() -> Registry {
         max_bytes: 1 << 30,
         listing: true,
         servers: List::default(),
+        admission: Admission::Everybody,
+        banned: BTreeSet::new(),
+        allow_private_endpoints: false,
         limits: Limits {
             registrations: plenty,
             new_identities: plenty,
             lookups: plenty,
             list_pages: plenty,
+            identities_per_network: 1_000,
+            wanted_registrations: 1_000_000,
         },
     })
 }
