@@ -1,5 +1,6 @@
-//! The command line. Exit codes: 0 done, 1 failed, 2 usage, 3 no relay running.
+//! The command line. Exit codes: 0 done, 1 failed, 2 usage, 3 no relay running, 5 refused.
 
+mod operator;
 mod output;
 
 use std::path::PathBuf;
@@ -8,10 +9,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sremp_common::io::commands::OperatorCommand;
 use sremp_common::io::output::{Failure, Output};
-use sremp_common::io::sources::environment;
+use sremp_common::io::sources::{data_dir, environment, read};
 
-use crate::config::{Config, ConfigError, default_data_dir, load};
+use self::operator::{InviteCommand, MailboxCommand};
+use crate::config::{Config, ConfigError};
 use crate::io::{Ready, link, run};
+
+/// Name of the program.
+const PROGRAM: &str = "sremp-relay";
 
 /// Mailboxes over Noise: stores and forwards sealed messages, and can read none of them.
 #[derive(Debug, Parser)]
@@ -26,12 +31,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the relay in the foreground; SIGTERM drains, SIGHUP loads quotas anew.
+    /// Run the relay in the foreground; SIGTERM drains, SIGHUP reads the configuration again.
     Run(Setup),
-    /// Check the configuration without running.
+    /// Check the configuration without running; say what is risky.
     Check(Setup),
     /// Show the link that people give to `sremp relay add`; works while the relay does not run.
     Link(Setup),
+    /// Make, show and take back invitations: links that open a mailbox here.
+    #[command(subcommand)]
+    Invite(InviteCommand),
+    /// Show or drop a mailbox, and ban people by their id.
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
     #[command(flatten)]
     Operator(OperatorCommand),
 }
@@ -58,9 +69,9 @@ struct Setup {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return Output::usage("sremp-relay", &error),
+        Err(error) => return Output::usage(PROGRAM, &error),
     };
-    let output = Output::new("sremp-relay", cli.json);
+    let output = Output::new(PROGRAM, cli.json);
     match carry_out(cli.command, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
@@ -71,22 +82,24 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Run(setup) => {
             let config = setup.load()?;
-            let data = setup.data_dir(&config)?;
-            output.init_log(&config.log);
+            let data = data_dir(&config)?;
+            let log = output.init_log(&config.log);
             let ready = |ready: &Ready| {
                 tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
                 output::ready(output, ready);
             };
-            run(&config, &data, ready, || setup.load())?;
+            run(&config, &data, ready, || setup.load(), &log)?;
         }
         Command::Check(setup) => {
             let config = setup.load()?;
-            output.checked(&config.server.listen, &setup.data_dir(&config)?, &[]);
+            output.checked(&config.server.listen, &data_dir(&config)?, &config.risks());
         }
         Command::Link(setup) => {
             let config = setup.load()?;
-            output::link(output, &link(&config, &setup.data_dir(&config)?)?);
+            output::link(output, &link(&config, &data_dir(&config)?)?);
         }
+        Command::Invite(command) => output::invited(output, &command.carry_out()?),
+        Command::Mailbox(command) => output.answer(&command.carry_out()?),
         Command::Operator(command) => output.answer(&command.carry_out::<Config>()?),
     }
     Ok(())
@@ -94,7 +107,7 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
 
 impl Setup {
     fn load(&self) -> Result<Config, ConfigError> {
-        let mut config = load(self.config.as_deref(), environment())?;
+        let mut config: Config = read(self.config.as_deref(), environment())?;
         if let Some(listen) = &self.listen {
             config.server.listen.clone_from(listen);
         }
@@ -106,11 +119,5 @@ impl Setup {
         }
         config.check()?;
         Ok(config)
-    }
-
-    fn data_dir(&self, config: &Config) -> Result<PathBuf, ConfigError> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let chosen = config.server.data.clone();
-        chosen.or_else(|| default_data_dir(variable)).ok_or(ConfigError::NoDataDirectory)
     }
 }

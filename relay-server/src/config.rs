@@ -12,13 +12,32 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sremp_common::id::IdentityKey;
 pub use sremp_common::io::settings::ConfigError;
-use sremp_common::io::settings::{self, LogSection, is_listen_address, value};
+use sremp_common::io::settings::{
+    LogSection, MetricsSection, NetworkSection, is_listen_address, value,
+};
 use sremp_common::io::sources::{self, Sourced};
 use sremp_common::limit::{MAX_BLOB, MAX_BLOB_STRANGER, MAX_ENDPOINTS, MAX_WINDOW, PORT_RELAY};
 use sremp_common::text::decode_identity_key;
 use sremp_common::wire::{Endpoint, List, RelayLimits};
 
 use crate::engine::{EngineConfig, RateLimits, Registration};
+
+/// What is taken over while the relay runs; the rest waits for the next start.
+pub const LIVE: [&str; 13] = [
+    "access",
+    "mailboxes",
+    "rates",
+    "server.max_connections",
+    "server.max_connections_per_network",
+    "store.free_for_mailboxes",
+    "store.free_for_messages",
+    "store.reserve_bytes",
+    "network.max_half_open",
+    "network.arrivals_per_minute",
+    "network.banned",
+    "network.drain_timeout",
+    "log.level",
+];
 
 /// Start of every variable: `SREMP_RELAY__SECTION__KEY`.
 pub const ENV_PREFIX: &str = "SREMP_RELAY__";
@@ -35,6 +54,10 @@ pub struct Config {
     pub mailboxes: MailboxesSection,
     /// How often something may be asked.
     pub rates: RatesSection,
+    /// Who may connect, and how often.
+    pub network: NetworkSection,
+    /// What monitoring sees.
+    pub metrics: MetricsSection,
     /// The database.
     pub store: StoreSection,
     /// What goes to standard error.
@@ -235,6 +258,8 @@ impl Config {
         ] {
             value((1..=1_000_000).contains(&number), key, "from 1 to 1000000")?;
         }
+        self.network.check()?;
+        self.metrics.address()?;
         let boxes = &self.mailboxes;
         value(boxes.max_mailboxes >= 1, "mailboxes.max_mailboxes", "at least 1")?;
         let total = boxes.max_total_bytes >= boxes.max_bytes;
@@ -283,6 +308,37 @@ impl Config {
             key: "server.advertise",
             wanted: "at most 8 places, each HOST:PORT",
         })
+    }
+
+    /// What an operator should think about.
+    #[must_use]
+    pub fn risks(&self) -> Vec<String> {
+        let mut risks = self.network.risks(self.server.max_connections);
+        risks.extend(self.metrics.risks());
+        if self.access.mode == AccessMode::Open {
+            risks.push(
+                "access.mode: open, so everybody may have a mailbox here (\"invite\" asks for a link \
+                 that you make)"
+                    .to_owned(),
+            );
+        }
+        if self.server.advertise.is_empty() {
+            let text =
+                "server.advertise: empty, so the link names the listening address if it is one";
+            risks.push(text.to_owned());
+        }
+        let (all, one) = (self.mailboxes.max_total_bytes, self.mailboxes.max_bytes);
+        if one.saturating_mul(self.mailboxes.max_mailboxes.min(10)) > all {
+            risks.push(format!(
+                "mailboxes.max_total_bytes: fewer than ten full mailboxes of {one} bytes fit"
+            ));
+        }
+        if self.store.reserve_bytes < 1 << 20 {
+            let text =
+                "store.reserve_bytes: less than 1 MiB may be too little to drain a full disk";
+            risks.push(text.to_owned());
+        }
+        risks
     }
 
     /// What the engine is told.
@@ -343,10 +399,4 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
     sources::load(file, environment)
-}
-
-/// Where data goes when nothing is said: what the service manager made, or the user's own place.
-#[must_use]
-pub fn default_data_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    settings::default_data_dir("sremp-relay", variable)
 }

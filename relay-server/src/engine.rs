@@ -163,6 +163,8 @@ pub struct Engine {
     banned: BTreeSet<IdentityKey>,
     counts: Counts,
     demand: Demand,
+    /// Messages that were acknowledged, and that expired, since the start.
+    gone: (u64, u64),
 }
 
 impl Engine {
@@ -184,6 +186,7 @@ impl Engine {
             banned: BTreeSet::new(),
             counts: Counts::default(),
             demand: Demand::new(),
+            gone: (0, 0),
         }
     }
 
@@ -212,6 +215,12 @@ impl Engine {
     /// whatever it says.
     pub const fn set_room(&mut self, room: Room) {
         self.room = room;
+    }
+
+    /// Messages that were acknowledged, and messages that expired, since the start.
+    #[must_use]
+    pub const fn gone(&self) -> (u64, u64) {
+        self.gone
     }
 
     /// What was said last about the room on the disk.
@@ -296,7 +305,7 @@ impl Engine {
             if !gone.is_empty() {
                 self.written(Durability::Lazy);
             }
-            gone.iter().for_each(|gone| self.release(gone));
+            self.expired(&gone);
             store.expire_invites(now.wall)?;
         }
         self.push_due(store)
@@ -314,7 +323,7 @@ impl Engine {
         let mut count = 0_usize;
         loop {
             let gone = store.expire(now.wall, EXPIRE_ROWS)?;
-            gone.iter().for_each(|gone| self.release(gone));
+            self.expired(&gone);
             count = count.saturating_add(gone.len());
             if gone.len() < EXPIRE_ROWS {
                 store.expire_invites(now.wall)?;
@@ -372,6 +381,12 @@ impl Engine {
             self.readers.remove(&owner);
             self.due.retain(|due| *due != owner);
         }
+    }
+
+    fn expired(&mut self, gone: &[Gone]) {
+        let count = u64::try_from(gone.len()).unwrap_or(u64::MAX);
+        self.gone.1 = self.gone.1.saturating_add(count);
+        gone.iter().for_each(|gone| self.release(gone));
     }
 
     /// A message is gone from a mailbox: if it was under way, its place in the window is free.
@@ -477,6 +492,7 @@ impl Engine {
             if let Some(gone) = store.acknowledge(&owner, *sequence)? {
                 self.written(Durability::Lazy);
                 self.release(&gone);
+                self.gone.0 = self.gone.0.saturating_add(1);
             }
         }
         Ok(())

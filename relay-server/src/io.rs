@@ -3,47 +3,49 @@
 #![expect(clippy::disallowed_methods, reason = "this is the shell that the rule is about")]
 
 pub mod keys;
+pub mod operated;
 
 mod disk;
 mod keeper;
 mod place;
 mod session;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
 use sremp_common::connection::{Local, ReassemblyBudget};
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{IdentityKey, Incarnation};
 use sremp_common::io::bans::Bans;
-use sremp_common::io::control::Request;
-use sremp_common::io::gate::{Gate, GateCounts};
-use sremp_common::io::listen::{self, listen, pause_after};
-use sremp_common::io::operator::unknown;
-use sremp_common::io::private::{PrivateError, create_private_dir};
-use sremp_common::io::settings::NetworkSection;
-use sremp_common::io::signals::{Asked, Signals, runtime};
+use sremp_common::io::control::Refused;
+use sremp_common::io::doors::{Doors, Plan, StartError, Visitor};
+use sremp_common::io::gate::Gate;
+use sremp_common::io::lifecycle::{Lifecycle, supervise};
+use sremp_common::io::operator::Operator;
+use sremp_common::io::output::LogFilter;
+use sremp_common::io::private::create_private_dir;
+use sremp_common::io::reload::Reloader;
+use sremp_common::io::signals::{Signals, runtime};
 use sremp_common::io::{Clock, control, system_entropy};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::disk::Disk;
-use self::keeper::{Home, Job, Keeper, KeeperStatus};
+use self::keeper::{Home, Job, Keeper, Settings};
 use self::keys::KeyError;
+use self::operated::Served;
 use self::session::Shared;
-use crate::config::{Config, ConfigError};
-use crate::engine::{Engine, SessionId};
+use crate::config::{Config, ConfigError, LIVE};
+use crate::engine::Engine;
 use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, StoreError};
 
 /// Name of the database in the data directory.
 const STORE_FILE: &str = "relay.redb";
-/// How long connections may take to end when the relay stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Sessions that say goodbye in a second: about what their handshakes cost a core elsewhere.
+const GOODBYES_PER_SECOND: u32 = 1_000;
 
 /// Why the relay does not run, or runs no longer.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +53,15 @@ pub enum ServeError {
     /// A value of the configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data directory cannot be used.
-    #[error("the data directory cannot be used")]
-    DataDirectory(#[from] PrivateError),
+    /// What every server needs cannot be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The relay's key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The link of the relay cannot be noted.
+    #[error("the data directory cannot be used")]
+    Note(#[from] sremp_common::io::private::PrivateError),
     /// The store cannot be opened, or has failed. Nothing that was acknowledged is lost.
     #[error("the store {} cannot be used", path.display())]
     Store {
@@ -65,24 +70,6 @@ pub enum ServeError {
         /// What happened.
         #[source]
         source: StoreError,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// As configured.
-        address: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The system refuses a thread, a signal handler, a socket or randomness.
-    #[error("the system refuses {what}")]
-    System {
-        /// What was refused.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
     },
     /// The relay was never started in this directory, so it has no key, and no link.
     #[error("there is no relay in {} yet; start it once with: sremp-relay run", .0.display())]
@@ -97,35 +84,24 @@ pub enum ServeError {
 pub struct Ready {
     /// Where it listens, with the port that the system chose.
     pub listening: SocketAddr,
+    /// Where monitoring finds it, if it is on.
+    pub metrics: Option<SocketAddr>,
     /// Whose it is: the relay's identity.
     pub id: IdentityKey,
     /// Its link, if it knows where it is reached.
     pub link: Option<String>,
 }
 
-/// The answer on the status socket.
-#[derive(Serialize)]
-struct Status {
-    version: &'static str,
-    id: String,
-    link: Option<String>,
-    listening: SocketAddr,
-    uptime_ms: u64,
-    #[serde(flatten)]
-    keeper: KeeperStatus,
-    connections: GateCounts,
-}
-
 /// A relay that listens, and serves as soon as it is run.
 #[derive(Debug)]
 pub struct Server {
     data: PathBuf,
-    listener: TcpListener,
-    control: UnixListener,
+    doors: Doors,
     ready: Ready,
     local: Arc<Local>,
     keeper: Keeper,
-    gate: Gate,
+    life: Lifecycle,
+    drain_timeout: Arc<AtomicU32>,
     entropy: Entropy,
     clock: Clock,
 }
@@ -135,41 +111,40 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError`], naming the cause.
-    pub async fn start(config: &Config, data: &Path) -> Result<Self, ServeError> {
+    pub async fn start(config: &Config, data: &Path, life: Lifecycle) -> Result<Self, ServeError> {
         config.check()?;
         let advertised = config.advertised()?;
-        create_private_dir(data)?;
+        create_private_dir(data).map_err(StartError::from)?;
         let clock = Clock::start();
+        let randomness = StartError::system("randomness");
         let mut entropy = system_entropy()
-            .map_err(|error| system("randomness")(std::io::Error::other(error.to_string())))?;
+            .map_err(|error| randomness(std::io::Error::other(error.to_string())))?;
         // The store first: its lock keeps a second relay from making a second key.
         let (store, incarnation) = open_store(config, data, &mut entropy)?;
         let local = Arc::new(keys::load_or_create(data, &mut entropy, clock.now().wall)?);
-        let control = control::bind(data).map_err(system("the status socket"))?;
-        let listener = listen(&config.server.listen).await.map_err(|source| {
-            ServeError::Listen { address: config.server.listen.clone(), source }
-        })?;
-        let listening = listener.local_addr().map_err(system("the listening socket"))?;
+        let plan = Plan {
+            data,
+            listen: &config.server.listen,
+            max_connections: config.server.max_connections,
+            max_connections_per_network: config.server.max_connections_per_network,
+            network: &config.network,
+            metrics: &config.metrics,
+        };
+        let doors = Doors::open(&plan, clock).await?;
+        let listening = doors.front.listening();
         let id = local.identity.key();
         let link = place::link(id, place::endpoints(advertised, listening));
         if let Some(link) = &link {
             place::note(data, link)?;
         }
         let engine = Engine::new(config.engine(), id, incarnation);
-        let home = home(config, data);
-        let keeper = Keeper::start(store, home, engine, clock).map_err(system("a thread"))?;
-        let server = &config.server;
-        Ok(Self {
-            data: data.to_owned(),
-            listener,
-            control,
-            ready: Ready { listening, id, link },
-            local,
-            keeper,
-            gate: gate(server.max_connections, server.max_connections_per_network, clock),
-            entropy,
-            clock,
-        })
+        let banned = config.access.banned_keys();
+        let keeper = Keeper::start(store, home(config, data), engine, banned, clock)
+            .map_err(StartError::system("a thread"))?;
+        let ready = Ready { listening, metrics: doors.monitoring_at(), id, link };
+        let drain_timeout = Arc::new(AtomicU32::new(config.network.drain_timeout));
+        let data = data.to_owned();
+        Ok(Self { data, doors, ready, local, keeper, life, drain_timeout, entropy, clock })
     }
 
     /// Where it is, and who.
@@ -178,47 +153,63 @@ impl Server {
         &self.ready
     }
 
-    /// A way to change the quotas while the relay runs.
-    #[must_use]
-    pub fn reloader(&self) -> Reloader {
-        Reloader(self.keeper.jobs().downgrade())
+    /// A way to change the configuration of the relay while it runs.
+    fn live(&self) -> Live {
+        Live {
+            jobs: self.keeper.jobs().downgrade(),
+            gate: self.doors.gate.clone(),
+            bans: self.doors.bans.clone(),
+            drain_timeout: Arc::clone(&self.drain_timeout),
+        }
     }
 
-    /// Serves until `stop` is done, then drains: what has come is stored and answered, and every
-    /// session is closed in order.
+    /// Serves until its life is to end, then drains: what has come is stored and answered, and
+    /// every session is closed in order.
     ///
     /// # Errors
     /// [`ServeError::Store`] when the store fails: the process must start again from the file.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { data, listener, control, ready, local, mut keeper, gate, mut entropy, clock } =
+    pub async fn run(self) -> Result<(), ServeError> {
+        let Self { data, doors, ready, local, mut keeper, life, drain_timeout, entropy, clock } =
             self;
         let budget = ReassemblyBudget::new(ReassemblyBudget::DEFAULT_CAP);
         let shared = Arc::new(Shared { local, budget, clock, jobs: keeper.jobs() });
+        let served = Served {
+            ready,
+            data: data.clone(),
+            jobs: keeper.jobs(),
+            commits: keeper.commits(),
+            clock,
+        };
+        let operator = Operator {
+            served: Arc::new(served),
+            version: env!("CARGO_PKG_VERSION"),
+            listening: doors.front.listening(),
+            life: life.clone(),
+            gate: doors.gate,
+            bans: doors.bans,
+            clock,
+        };
         let mut helpers = JoinSet::new();
-        helpers.spawn(serve_status(control, ready, gate.clone(), keeper.jobs(), clock));
+        operator.start(&mut helpers, doors.control, doors.monitoring);
         let mut connections = JoinSet::new();
-        let mut session = 0_u64;
-        tokio::pin!(stop);
-        let mut failure = loop {
+        let mut entropy = entropy;
+        let serve =
+            |visitor: Visitor| session::attend(visitor, entropy.fork(), Arc::clone(&shared));
+        let until = async {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => {
-                        session = session.saturating_add(1);
-                        let session = SessionId(session);
-                        accept(&mut connections, stream, address, session, entropy.fork(), &gate, &shared);
-                    }
-                    Err(error) => pause_after(error).await,
-                },
-                Some(_) = connections.join_next() => {}
-                () = &mut stop => break None,
-                failure = keeper.failed() => break Some(failure),
+                () = life.stopped() => None,
+                failure = keeper.failed() => Some(failure),
             }
         };
-        drop(listener);
+        life.ready();
+        let mut failure = doors.front.attend(&mut connections, serve, until).await;
+        let limit = Duration::from_secs(drain_timeout.load(Ordering::Relaxed).into());
         if failure.is_none() {
-            drain(&mut connections, &shared.jobs).await;
+            let over = goodbyes_take(connections.len()).min(limit.checked_div(2).unwrap_or(limit));
+            // Without the thread there is nothing to drain.
+            let _ = shared.jobs.send(Job::Drain(over)).await;
         }
-        connections.shutdown().await;
+        life.drain(&mut connections, limit).await;
         helpers.shutdown().await;
         drop(shared);
         control::remove(&data);
@@ -229,23 +220,45 @@ impl Server {
     }
 }
 
-/// Gives a running relay new quotas.
-#[derive(Clone, Debug)]
-pub struct Reloader(mpsc::WeakSender<Job>);
+/// Time for so many goodbyes.
+fn goodbyes_take(connections: usize) -> Duration {
+    let count = u32::try_from(connections).unwrap_or(u32::MAX);
+    let all = Duration::from_secs(1).saturating_mul(count);
+    all.checked_div(GOODBYES_PER_SECOND).unwrap_or_default()
+}
 
-impl Reloader {
-    /// Takes over the section `mailboxes`; everything else needs a restart.
-    pub async fn reload(&self, config: &Config) {
-        if let Some(jobs) = self.0.upgrade() {
-            // When the thread is gone the whole program is about to end.
-            let _ =
-                jobs.send(Job::Configure(Box::new(config.engine()), config.store.clone())).await;
-        }
+/// What a reload changes.
+#[derive(Debug)]
+struct Live {
+    jobs: mpsc::WeakSender<Job>,
+    gate: Gate,
+    bans: Bans,
+    drain_timeout: Arc<AtomicU32>,
+}
+
+impl Live {
+    /// Takes over the keys in [`LIVE`].
+    async fn apply(&self, config: &Config, log: &LogFilter) -> Result<(), Refused> {
+        let gone = || Refused::new("unavailable", "the relay is about to end");
+        let jobs = self.jobs.upgrade().ok_or_else(gone)?;
+        let settings = Settings {
+            engine: config.engine(),
+            store: config.store.clone(),
+            banned: config.access.banned_keys(),
+        };
+        jobs.send(Job::Configure(Box::new(settings))).await.map_err(|_| gone())?;
+        let server = &config.server;
+        let (max, per_network) = (server.max_connections, server.max_connections_per_network);
+        self.gate.set_limits(config.network.gate(max, per_network));
+        self.bans.configure(config.network.banned.clone());
+        self.drain_timeout.store(config.network.drain_timeout, Ordering::Relaxed);
+        log.set(config.log.level);
+        Ok(())
     }
 }
 
-/// Runs a relay until SIGTERM or SIGINT. SIGHUP asks `reload` for the configuration and takes over
-/// its quotas.
+/// Runs a relay until SIGTERM, SIGINT or the command `drain`. SIGHUP and the command `reload` ask
+/// `load` for the configuration again.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -253,29 +266,24 @@ pub fn run(
     config: &Config,
     data: &Path,
     ready: impl FnOnce(&Ready),
-    reload: impl Fn() -> Result<Config, ConfigError>,
+    load: impl Fn() -> Result<Config, ConfigError>,
+    log: &LogFilter,
 ) -> Result<(), ServeError> {
-    let runtime = runtime().map_err(system("the runtime"))?;
+    let runtime = runtime().map_err(StartError::system("the runtime"))?;
     runtime.block_on(async {
-        let mut signals = Signals::install().map_err(system("a signal handler"))?;
-        let server = Server::start(config, data).await?;
-        let reloader = server.reloader();
+        let signals = Signals::install().map_err(StartError::system("a signal handler"))?;
+        let (life, wishes) = Lifecycle::new();
+        let server = Server::start(config, data, life.clone()).await?;
+        let live = server.live();
+        let mut reloader = Reloader::new(config.clone(), &LIVE);
         ready(server.ready());
-        let stop = async {
-            while signals.next().await == Asked::Reload {
-                match reload() {
-                    Ok(config) => {
-                        reloader.reload(&config).await;
-                        tracing::info!("quotas are loaded anew");
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the configuration is wrong; the old one stays");
-                    }
-                }
-            }
-            tracing::info!("stopping");
-        };
-        server.run(stop).await
+        let reload =
+            async || reloader.reload(&load, async |config| live.apply(config, log).await).await;
+        let supervising = supervise(signals, wishes, life, reload);
+        tokio::select! {
+            ended = server.run() => ended,
+            () = supervising => Ok(()),
+        }
     })
 }
 
@@ -289,21 +297,6 @@ pub fn link(config: &Config, data: &Path) -> Result<String, ServeError> {
     let local = keys::load(data)?.ok_or_else(|| ServeError::NoRelay(data.to_owned()))?;
     let key = local.identity.key();
     place::link(key, advertised).or_else(|| place::noted(data, &key)).ok_or(ServeError::NoEndpoint)
-}
-
-/// Counts connections, and lets them in.
-fn gate(max: u32, max_per_network: u32, clock: Clock) -> Gate {
-    // Until the configuration has the section: as many as there are places.
-    let section = NetworkSection {
-        max_half_open: max,
-        arrivals_per_minute: 1_000_000,
-        ..NetworkSection::default()
-    };
-    Gate::new(section.gate(max, max_per_network), Bans::default(), clock)
-}
-
-fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
-    move |source| ServeError::System { what, source }
 }
 
 /// Where the store is when it must be opened again while the relay runs.
@@ -332,67 +325,4 @@ fn open_store(
         Ok((store, incarnation))
     };
     open().map_err(|source| ServeError::Store { path: path.clone(), source })
-}
-
-/// Starts a task for a connection, if there is room for it.
-fn accept(
-    connections: &mut JoinSet<()>,
-    stream: TcpStream,
-    address: SocketAddr,
-    session: SessionId,
-    entropy: Entropy,
-    gate: &Gate,
-    shared: &Arc<Shared>,
-) {
-    let Ok(slot) = gate.enter(address) else {
-        tracing::debug!(%address, "refused: too many connections");
-        return;
-    };
-    tracing::debug!(%address, session = session.0, "accepted");
-    let serving = session::serve(stream, address, session, entropy, Arc::clone(shared));
-    connections.spawn(async move {
-        let stopped = serving.await;
-        tracing::debug!(session = session.0, reason = %stopped, "connection ended");
-        drop(slot);
-    });
-}
-
-/// Ends all sessions in order, as far as their peers let us.
-async fn drain(connections: &mut JoinSet<()>, jobs: &mpsc::Sender<Job>) {
-    // Without the thread there is nothing to drain.
-    if jobs.send(Job::Drain).await.is_err() {
-        return;
-    }
-    listen::drain(connections, DRAIN_TIMEOUT).await;
-}
-
-async fn serve_status(
-    listener: UnixListener,
-    ready: Ready,
-    gate: Gate,
-    jobs: mpsc::Sender<Job>,
-    clock: Clock,
-) {
-    control::serve(listener, move |request: Request| {
-        let (ready, gate, jobs) = (ready.clone(), gate.clone(), jobs.clone());
-        async move {
-            if request.command != "status" {
-                return Err(unknown(&request));
-            }
-            let (answer, told) = oneshot::channel();
-            // When the thread is gone the whole program is about to end.
-            let _ = jobs.send(Job::Status(answer)).await;
-            let status = Status {
-                version: env!("CARGO_PKG_VERSION"),
-                id: ready.id.to_string(),
-                link: ready.link.clone(),
-                listening: ready.listening,
-                uptime_ms: clock.now().instant.as_millis(),
-                keeper: told.await.unwrap_or_default(),
-                connections: gate.counts(),
-            };
-            Ok(serde_json::to_value(&status).unwrap_or_default())
-        }
-    })
-    .await;
 }

@@ -19,6 +19,10 @@ const ROUNDS: usize = 3;
 /// Time in which a process comes to rest.
 const REST: Duration = Duration::from_millis(1000);
 
+/// All clients have one address.
+const LIMITS: &str = "[server]\nmax_connections_per_network = 10000\n\
+    [network]\narrivals_per_minute = 1000000\n[rates]\nnew_mailboxes_per_hour = 0\n";
+
 /// A program beside this one, killed when dropped.
 struct Process(Child);
 
@@ -78,7 +82,7 @@ pub fn measure(report: &mut Report, effort: Effort) {
 fn connection_bytes(count: usize, with_mailbox: bool) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("relay.toml");
-    fs::write(&config, "[server]\nmax_connections_per_network = 10000\n").unwrap();
+    fs::write(&config, LIMITS).unwrap();
     let (process, ready) = Process::start(
         "sremp-relay",
         &[

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use relay_client::{Client, person, token_of};
 use sremp_common::id::IdentityKey;
+use sremp_common::io::lifecycle::Lifecycle;
 use sremp_common::wire::{Admission, Recipient};
 use sremp_relay::config::Config;
 use sremp_relay::io::Server;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::figure::{Report, Target, millis, percentile};
@@ -53,12 +54,14 @@ async fn measure_senders(senders: u64, effort: Effort) -> Vec<Round> {
     let mut config = Config::default();
     config.server.listen = "127.0.0.1:0".to_owned();
     config.server.max_connections_per_network = config.server.max_connections;
-    let server = Server::start(&config, directory.path()).await.unwrap();
+    // All clients have one address.
+    config.network.arrivals_per_minute = 1_000_000;
+    config.rates.new_mailboxes_per_hour = 0;
+    config.rates.stores_per_minute = 0;
+    let (life, _wishes) = Lifecycle::new();
+    let server = Server::start(&config, directory.path(), life.clone()).await.unwrap();
     let (address, relay) = (server.ready().listening, server.ready().id);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(server.run(async {
-        let _ = stopped.await;
-    }));
+    let server = tokio::spawn(server.run());
 
     let times = Times::default();
     let mut tasks = Vec::new();
@@ -82,7 +85,7 @@ async fn measure_senders(senders: u64, effort: Effort) -> Vec<Round> {
         task.abort();
         let _ = task.await;
     }
-    stop.send(()).unwrap();
+    life.stop();
     server.await.unwrap().unwrap();
     rounds
 }

@@ -18,6 +18,7 @@ mod groups;
 mod hostile_relay;
 mod layers;
 mod relay_client;
+mod relay_operator;
 mod relay_process;
 mod relay_program;
 mod relay_replay;

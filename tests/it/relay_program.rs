@@ -66,6 +66,8 @@ pub(crate) struct Relay {
     pub(crate) link: String,
     /// Who it is.
     pub(crate) key: IdentityKey,
+    /// Where monitoring finds it, if it is on.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Relay {
@@ -79,7 +81,13 @@ impl Relay {
         let data = data.to_str().unwrap();
         let fixed = ["--json", "run", "--data", data, "--listen", "127.0.0.1:0"];
         let mut command = command(&[&fixed, arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        command.stderr(log);
+        Self::run(command)
+    }
+
+    /// Starts it by this command line, which must ask for JSON, and waits until it is ready.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
@@ -88,7 +96,15 @@ impl Relay {
         let key = decode_relay_link(&text("link")).unwrap().identity_key;
         assert_eq!(text("id"), key.to_string());
         let address = text("listening").parse().unwrap();
-        Self { child, address, link: text("link"), key }
+        let metrics = ready["metrics"].as_str().map(|text| text.parse().unwrap());
+        Self { child, address, link: text("link"), key, metrics }
+    }
+
+    /// Resident bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL: no time for anything.

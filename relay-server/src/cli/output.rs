@@ -1,40 +1,51 @@
 //! What the relay says: its own results in both forms, and the codes of its own failures.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sremp_common::io::output::{Failure, Output};
 
 use crate::io::{Ready, ServeError};
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let code = match &error {
-            ServeError::Config(_) => return Self::config(&error),
-            ServeError::NoRelay(_) | ServeError::NoEndpoint => "no_link",
-            ServeError::DataDirectory(_)
-            | ServeError::Key(_)
-            | ServeError::Store { .. }
-            | ServeError::Listen { .. }
-            | ServeError::System { .. } => "failed",
-        };
-        Self::new(code, &error)
+        match error {
+            ServeError::Config(error) => error.into(),
+            ServeError::Start(error) => error.into(),
+            error @ (ServeError::NoRelay(_) | ServeError::NoEndpoint) => {
+                Self::new("no_link", &error)
+            }
+            error @ (ServeError::Key(_) | ServeError::Note(_) | ServeError::Store { .. }) => {
+                Self::failed(error)
+            }
+        }
     }
 }
 
 /// What scripts wait for.
 pub(super) fn ready(output: Output, ready: &Ready) {
-    let Ready { listening, id, link } = ready;
+    let Ready { listening, metrics, id, link } = ready;
     output.announce(
         || {
             let id = id.to_string();
-            json!({"event": "ready", "listening": listening, "link": link, "id": id})
+            json!({
+                "event": "ready", "listening": listening, "metrics": metrics, "link": link, "id": id
+            })
         },
         || {
             let link = link.as_deref().unwrap_or("No link yet: give --advertise HOST:PORT.");
-            format!("sremp-relay ready: listening on {listening}\n{link}")
+            let metrics = metrics.map_or_else(String::new, |at| format!(", metrics on {at}"));
+            format!("sremp-relay ready: listening on {listening}{metrics}\n{link}")
         },
     );
 }
 
 pub(super) fn link(output: Output, link: &str) {
     output.show(|| json!({ "link": link }), || link.to_owned());
+}
+
+/// An answer about invitations. Of a new one people see the link alone, to pass it on.
+pub(super) fn invited(output: Output, answer: &Value) {
+    match answer.get("link").and_then(Value::as_str) {
+        Some(link) => output.show(|| answer.clone(), || link.to_owned()),
+        None => output.answer(answer),
+    }
 }

@@ -11,7 +11,7 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../../deploy/relay.toml");
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 29] = [
+const OTHER_VALUES: [(&str, &str); 36] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.advertise", "[\"example.org:7331\"]"),
     ("server.data", "/elsewhere"),
@@ -35,6 +35,13 @@ const OTHER_VALUES: [(&str, &str); 29] = [
     ("rates.stores_per_minute", "7"),
     ("rates.key_packages_per_minute", "7"),
     ("rates.changes_per_minute", "7"),
+    ("network.max_half_open", "7"),
+    ("network.arrivals_per_minute", "7"),
+    ("network.banned", "[\"192.0.2.0/24\"]"),
+    ("network.trusted_proxies", "[\"192.0.2.0/24\"]"),
+    ("network.drain_timeout", "7"),
+    ("metrics.listen", "127.0.0.1:7"),
+    ("metrics.allow_remote", "true"),
     ("store.cache_bytes", "7000000"),
     ("store.free_for_mailboxes", "7000000000"),
     ("store.free_for_messages", "7"),
@@ -99,6 +106,15 @@ fn every_quota_reaches_the_engine() {
     let of_engine = |key: &str| key.starts_with("mailboxes.") || key.starts_with("rates.");
     for (key, value) in OTHER_VALUES.iter().filter(|(key, _)| of_engine(key)) {
         assert_ne!(with(key, value).unwrap().engine(), default, "{key} has no effect");
+    }
+}
+
+/// A name in the list of what can be taken over that is no key would be a lie.
+#[test]
+fn every_live_key_exists() {
+    for live in LIVE {
+        let is_one = |key: &str| key == live || key.starts_with(&format!("{live}."));
+        assert!(OTHER_VALUES.iter().any(|(key, _)| is_one(key)), "{live}");
     }
 }
 
@@ -176,17 +192,4 @@ fn what_is_unknown_or_out_of_bounds_is_refused() {
     assert!(with("nowhere.listen", "1").is_err());
     assert!(load(None, [(format!("{ENV_PREFIX}LISTEN"), "1".to_owned())]).is_err());
     assert!(load(Some(&directory.path().join("missing")), []).is_err());
-}
-
-#[test]
-fn the_data_directory_follows_the_platform() {
-    let with = |pairs: &'static [(&'static str, &'static str)]| {
-        default_data_dir(move |name| {
-            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
-    };
-    assert_eq!(with(&[]), None);
-    assert_eq!(with(&[("HOME", "/h")]), Some("/h/.local/share/sremp-relay".into()));
-    assert_eq!(with(&[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]), Some("/x/sremp-relay".into()));
-    assert_eq!(with(&[("HOME", "/h"), ("STATE_DIRECTORY", "/s")]), Some("/s".into()));
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use sremp_common::connection::{Caller, Closed, Connection, Event, Local, ReassemblyBudget};
 use sremp_common::entropy::Entropy;
 use sremp_common::io::Clock;
+use sremp_common::io::doors::Visitor;
 use sremp_common::io::stream::{DriveLimits, Stopped, drive};
 use sremp_common::limit::{MAX_BLOB, MAX_OPEN_REQUESTS};
+use sremp_common::neighbourhood::blurred;
 use sremp_common::wire::Endpoint;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::keeper::Job;
@@ -38,13 +39,15 @@ pub(super) struct Shared {
 /// Serves a connection until it ends.
 ///
 /// What is large is made before the future, which then stays small: ten thousand of them wait.
-pub(super) fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    session: SessionId,
+pub(super) fn attend(
+    visitor: Visitor,
     entropy: Entropy,
     shared: Arc<Shared>,
-) -> impl Future<Output = Stopped> + Send {
+) -> impl Future<Output = ()> + Send {
+    let Visitor { stream, address, slot } = visitor;
+    let slot = Arc::new(slot);
+    let session = SessionId(slot.number());
+    tracing::debug!(network = %blurred(address.ip()), session = session.0, "accepted");
     let clock = shared.clock;
     let connection = Connection::accept(Arc::clone(&shared.local), entropy, clock.now());
     let mut connection = Box::new(connection);
@@ -61,10 +64,11 @@ pub(super) fn serve(
                 Caller::Identified(identity) => Some(identity.key()),
                 Caller::Anonymous => None,
             };
+            // Whether it belongs here is known once it has registered.
+            slot.established(false);
+            let (observed, slot) = (Endpoint::from(observed), Some(Arc::clone(&slot)));
             match commands.take() {
-                Some(commands) => {
-                    Job::Opened { session, caller, observed: Endpoint::from(observed), commands }
-                }
+                Some(commands) => Job::Opened { session, caller, observed, commands, slot },
                 None => Job::Ignored,
             }
         }
@@ -78,10 +82,14 @@ pub(super) fn serve(
     let limits = DriveLimits { max_queued: MAX_QUEUED, write_timeout: WRITE_TIMEOUT };
     async move {
         // Without it, answers would wait for the acknowledgement of the ones before.
-        if let Err(error) = stream.set_nodelay(true) {
-            return Stopped::Stream(error);
-        }
-        drive(stream, connection, queue, &shared.jobs, wrap, move || clock.now(), limits).await
+        let stopped = match stream.set_nodelay(true) {
+            Err(error) => Stopped::Stream(error),
+            Ok(()) => {
+                let now = move || clock.now();
+                drive(stream, connection, queue, &shared.jobs, wrap, now, limits).await
+            }
+        };
+        tracing::debug!(session = session.0, reason = %stopped, "connection ended");
     }
 }
 

@@ -104,7 +104,9 @@ impl Rig {
         let again = disk.clone();
         let open = Box::new(move || RedbStore::with_backend(again.clone(), 1 << 20));
         let home = Home { open, disk: None };
-        let keeper = runtime.block_on(async { Keeper::start(store, home, engine, Clock::start()) });
+        let keeper = runtime.block_on(async {
+            Keeper::start(store, home, engine, BTreeSet::new(), Clock::start())
+        });
         let keeper = keeper.unwrap();
         let jobs = keeper.jobs();
         let (sender, commands) = mpsc::channel(room);
@@ -118,7 +120,7 @@ impl Rig {
     fn open(&self, commands: mpsc::Sender<Command>) {
         let (session, caller) = (self.session, Some(key(1)));
         let observed = "192.0.2.1:1".parse().unwrap();
-        self.hand_in(Job::Opened { session, caller, observed, commands });
+        self.hand_in(Job::Opened { session, caller, observed, commands, slot: None });
     }
 
     /// Another session of the same person, in place of one that has ended.
@@ -250,12 +252,12 @@ fn a_session_that_does_not_take_its_answers_is_let_go() {
 #[test]
 fn draining_says_goodbye_to_all_sessions_and_to_late_ones() {
     let mut rig = Rig::new(10);
-    rig.hand_in(Job::Drain);
+    rig.hand_in(Job::Drain(Duration::ZERO));
     let is_goodbye = |command| matches!(command, Some(Command::Close(ErrorCode::Goodbye)));
     assert!(is_goodbye(rig.commands.blocking_recv()));
     let (commands, mut late) = mpsc::channel(1);
     let (session, observed) = (SessionId(2), "192.0.2.1:1".parse().unwrap());
-    rig.hand_in(Job::Opened { session, caller: None, observed, commands });
+    rig.hand_in(Job::Opened { session, caller: None, observed, commands, slot: None });
     assert!(is_goodbye(late.blocking_recv()));
     assert!(rig.stop().is_none());
 }
@@ -291,10 +293,10 @@ fn l02_a_full_disk_loses_nothing_and_passes() {
     }
     assert_eq!(rig.status().messages, 0, "drained on the full disk");
     // After a pause, in the room that became free.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while rig.store_long(201) != Some(None) {
         assert!(std::time::Instant::now() < deadline, "the service does not come back");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert!(matches!(rig.answer(), Some(Message::MessageBatch(_))));
     assert!(rig.stop().is_none());
@@ -311,7 +313,7 @@ fn l02_a_disk_without_any_room_is_waited_for() {
     rig.ask(Message::RelayInfoRequest(Ping()));
     assert_eq!(rig.answer(), None, "turned away");
     rig.disk.set_size(u64::MAX);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
         rig.come_again();
         rig.ask(Message::RelayInfoRequest(Ping()));
@@ -319,7 +321,7 @@ fn l02_a_disk_without_any_room_is_waited_for() {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "the service does not come back");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(rig.status().messages, 1);
     assert!(rig.stop().is_none());

@@ -1,24 +1,32 @@
 //! What the thread does: batches into transactions, and what a full disk makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use sremp_common::id::IdentityKey;
 use sremp_common::io::Clock;
+use sremp_common::io::control::Answer;
+use sremp_common::io::gate::Slot;
+use sremp_common::io::metrics::Histogram;
 use sremp_common::io::stream::Command;
 use sremp_common::time::{Instant, Now};
-use sremp_common::wire::ErrorCode;
+use sremp_common::wire::{ErrorCode, Message};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::disk::{Disk, Space};
-use super::{Home, Job, KeeperStatus};
+use super::orders::{self, Banned, Order};
+use super::{Figures, Home, Job, KeeperStatus, Settings};
 use crate::engine::{Durability, Engine, Input, Output, Room, SessionId};
-use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, StoreError, Totals};
+use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, Snapshot, StoreError, Totals};
 
 /// Inputs of one batch.
 const MAX_BATCH: usize = 512;
 /// How long acknowledgements may stay uncommitted.
 const LAZY: Duration = Duration::from_millis(200);
+/// Between two portions of goodbyes.
+const GOODBYE_STEP: Duration = Duration::from_millis(50);
 /// How often the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time without new messages after the disk was full, doubled each time it is full again.
@@ -42,12 +50,47 @@ pub(super) struct Thread {
     clock: Clock,
     waiting: mpsc::Receiver<Job>,
     runtime: Handle,
-    sessions: BTreeMap<SessionId, mpsc::Sender<Command>>,
-    is_draining: bool,
+    sessions: BTreeMap<SessionId, Guest>,
+    drain: Option<Drain>,
     batch: Vec<Job>,
+    banned: Banned,
+    /// The bans by order were read from this store.
+    knows_banned: bool,
+    /// Answers to orders, to be told after the commit.
+    told: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// What an order wrote must be committed.
+    is_written: bool,
+    /// Asked for while a transaction was open.
+    after: Vec<Upkeep>,
+    figures: Figures,
+    commits: Arc<Histogram>,
     look_at_disk: Instant,
     space: Space,
     full: Full,
+}
+
+/// A session, as the thread knows it.
+#[derive(Debug)]
+struct Guest {
+    commands: mpsc::Sender<Command>,
+    caller: Option<IdentityKey>,
+    slot: Option<Arc<Slot>>,
+}
+
+/// Goodbyes that are still to be said.
+#[derive(Debug)]
+struct Drain {
+    left: Vec<SessionId>,
+    /// In one step.
+    portion: usize,
+    next: Instant,
+}
+
+/// What needs the store itself, with no transaction open.
+#[derive(Debug)]
+enum Upkeep {
+    Snapshot(oneshot::Sender<Result<Snapshot, StoreError>>),
+    Compact(oneshot::Sender<Result<bool, StoreError>>),
 }
 
 /// How the store fares with a full disk.
@@ -60,12 +103,13 @@ struct Full {
 }
 
 impl Thread {
-    pub(super) const fn new(
+    pub(super) fn new(
         home: Home,
         engine: Engine,
         clock: Clock,
         waiting: mpsc::Receiver<Job>,
         runtime: Handle,
+        commits: Arc<Histogram>,
     ) -> Self {
         Self {
             home,
@@ -74,12 +118,25 @@ impl Thread {
             waiting,
             runtime,
             sessions: BTreeMap::new(),
-            is_draining: false,
+            drain: None,
             batch: Vec::new(),
+            banned: Banned::default(),
+            knows_banned: false,
+            told: Vec::new(),
+            is_written: false,
+            after: Vec::new(),
+            figures: Figures::default(),
+            commits,
             look_at_disk: Instant::from_millis(0),
             space: Space { free: 0, file: 0, slack: 0 },
             full: Full { times: 0, until: Instant::from_millis(0) },
         }
+    }
+
+    /// Does nothing for these, whatever the store says.
+    pub(super) fn ban(&mut self, banned: BTreeSet<IdentityKey>) {
+        self.banned.configure(banned);
+        self.engine.set_banned(self.banned.all());
     }
 
     /// Works until nobody can hand in anything any more.
@@ -88,7 +145,7 @@ impl Thread {
     /// When the store fails, other than for want of room.
     pub(super) fn work(&mut self, mut store: RedbStore) -> Result<(), StoreError> {
         loop {
-            match self.serve(&store) {
+            match self.serve(&mut store) {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Full(error)) => {
                     tracing::error!(%error, "the disk is full: all sessions end, and nothing new is taken");
@@ -103,20 +160,58 @@ impl Thread {
         }
     }
 
-    fn serve(&mut self, store: &RedbStore) -> Result<(), StoreError> {
-        while self.wait(self.engine.poll_timeout()) == Waited::Awake {
+    fn serve(&mut self, store: &mut RedbStore) -> Result<(), StoreError> {
+        while self.wait(self.wakes()) == Waited::Awake {
+            self.say_goodbyes();
             self.carry_out(store)?;
+            for upkeep in std::mem::take(&mut self.after) {
+                keep_up(upkeep, store)?;
+            }
         }
         Ok(())
+    }
+
+    /// When there is something to do even if nobody comes.
+    fn wakes(&self) -> Instant {
+        let goodbyes = self.drain.as_ref().filter(|drain| !drain.left.is_empty());
+        let timeout = self.engine.poll_timeout();
+        goodbyes.map_or(timeout, |drain| drain.next.min(timeout))
+    }
+
+    /// Begins to end all sessions, in an order that has nothing to do with when they came.
+    fn begin_drain(&mut self, over: Duration, now: Instant) {
+        let mut left: Vec<SessionId> = self.sessions.keys().copied().collect();
+        left.sort_by_key(|session| session.0.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let steps = over.as_millis().checked_div(GOODBYE_STEP.as_millis()).unwrap_or(0);
+        let steps = usize::try_from(steps).unwrap_or(1).max(1);
+        self.drain = Some(Drain { portion: left.len().div_ceil(steps).max(1), left, next: now });
+        self.say_goodbyes();
+    }
+
+    fn say_goodbyes(&mut self) {
+        let now = self.clock.now().instant;
+        let Some(drain) = &mut self.drain else { return };
+        while drain.next <= now && !drain.left.is_empty() {
+            let kept = drain.left.len().saturating_sub(drain.portion);
+            for session in drain.left.drain(kept..) {
+                if let Some(guest) = self.sessions.get(&session) {
+                    say_goodbye(&guest.commands);
+                }
+            }
+            drain.next = drain.next + GOODBYE_STEP;
+        }
     }
 
     /// As a restart would: sessions and what was not released are forgotten, the reserve is given
     /// up, and the store is opened as often as it takes. Nothing when nobody is there any more.
     fn open_anew(&mut self) -> Result<Option<RedbStore>, StoreError> {
         self.engine.restart();
-        for (_, commands) in std::mem::take(&mut self.sessions) {
+        self.told = Vec::new();
+        self.is_written = false;
+        self.figures.disk_full = self.figures.disk_full.saturating_add(1);
+        for (_, guest) in std::mem::take(&mut self.sessions) {
             // Without a commander the session ends anyway.
-            let _ = commands.try_send(Command::Close(ErrorCode::Unavailable));
+            let _ = guest.commands.try_send(Command::Close(ErrorCode::Unavailable));
         }
         self.full.times = self.full.times.saturating_add(1);
         let pause = FULL_PAUSE.saturating_mul(1 << self.full.times.min(FULL_DOUBLINGS));
@@ -191,7 +286,9 @@ impl Thread {
         let mut commit_by: Option<Instant> = None;
         loop {
             self.apply(&mut mailboxes)?;
-            match (self.engine.take_durability(), commit_by) {
+            let is_written = std::mem::take(&mut self.is_written);
+            let needed = if is_written { Durability::Now } else { Durability::Nothing };
+            match (self.engine.take_durability().max(needed), commit_by) {
                 (Durability::Now, _) => break,
                 (Durability::Lazy, None) => commit_by = Some(self.clock.now().instant + LAZY),
                 (Durability::Lazy, Some(_)) | (Durability::Nothing, _) => {}
@@ -202,13 +299,16 @@ impl Thread {
                 drop(mailboxes);
                 return Ok(transaction.abort()?);
             };
-            let waited = self.wait(commit_by.min(self.engine.poll_timeout()));
+            let waited = self.wait(commit_by.min(self.wakes()));
             if waited == Waited::Ended || self.clock.now().instant >= commit_by {
                 break;
             }
+            self.say_goodbyes();
         }
         mailboxes.finish()?;
+        let began = std::time::Instant::now();
         transaction.commit()?;
+        self.commits.observe(began.elapsed());
         if self.engine.room() == Room::Plenty {
             self.full.times = 0;
         }
@@ -232,6 +332,11 @@ impl Thread {
 
     fn apply(&mut self, mailboxes: &mut RedbMailboxes<'_>) -> Result<(), StoreError> {
         let now = self.clock.now();
+        if !self.knows_banned {
+            self.banned.load(mailboxes)?;
+            self.engine.set_banned(self.banned.all());
+            self.knows_banned = true;
+        }
         self.check_disk(mailboxes.totals()?, now.instant);
         let mut batch = std::mem::take(&mut self.batch);
         for job in batch.drain(..) {
@@ -252,11 +357,11 @@ impl Thread {
         now: Now,
     ) -> Result<(), StoreError> {
         let input = match job {
-            Job::Opened { session, caller, observed, commands } => {
-                if self.is_draining {
+            Job::Opened { session, caller, observed, commands, slot } => {
+                if self.drain.is_some() {
                     say_goodbye(&commands);
                 }
-                self.sessions.insert(session, commands);
+                self.sessions.insert(session, Guest { commands, caller, slot });
                 Input::Opened { session, caller, observed: Some(observed) }
             }
             Job::Request { session, id, message } => {
@@ -267,56 +372,125 @@ impl Thread {
                 Input::Closed { session }
             }
             Job::Ignored => return Ok(()),
-            Job::Configure(config, marks) => {
-                self.engine.set_config(*config);
-                if let Some(disk) = &mut self.home.disk {
-                    disk.set_marks(marks);
-                }
-                self.look_at_disk = Instant::from_millis(0);
+            Job::Configure(settings) => {
+                self.configure(*settings);
+                return Ok(());
+            }
+            Job::Order(order, answer) => return self.obey(mailboxes, order, answer, now),
+            Job::Snapshot(answer) => {
+                self.after.push(Upkeep::Snapshot(answer));
+                // What is acknowledged lazily belongs to it.
+                self.is_written = true;
+                return Ok(());
+            }
+            Job::Compact(answer) => {
+                self.after.push(Upkeep::Compact(answer));
+                self.is_written = true;
                 return Ok(());
             }
             Job::Status(answer) => {
-                let Totals { mailboxes, messages, bytes } = mailboxes.totals()?;
                 // Whoever asked may be gone.
-                let _ = answer.send(KeeperStatus {
-                    mailboxes,
-                    messages,
-                    bytes,
-                    sessions: self.engine.sessions(),
-                    pow_difficulty: self.engine.difficulty(now.instant),
-                    room: self.engine.room(),
-                    disk: self.space,
-                });
+                let _ = answer.send(self.status(mailboxes.totals()?, now));
                 return Ok(());
             }
-            Job::Drain => {
-                self.is_draining = true;
-                self.sessions.values().for_each(say_goodbye);
+            Job::Drain(over) => {
+                self.begin_drain(over, now.instant);
                 return Ok(());
             }
         };
         self.engine.handle(mailboxes, input, now)
     }
 
+    fn configure(&mut self, settings: Settings) {
+        self.engine.set_config(settings.engine);
+        self.ban(settings.banned);
+        if let Some(disk) = &mut self.home.disk {
+            disk.set_marks(settings.store);
+        }
+        self.look_at_disk = Instant::from_millis(0);
+    }
+
+    fn obey(
+        &mut self,
+        mailboxes: &mut RedbMailboxes<'_>,
+        order: Order,
+        answer: oneshot::Sender<Answer>,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let Self { engine, banned, .. } = self;
+        let carried = orders::carry_out(order, engine, mailboxes, banned, now)?;
+        self.is_written |= carried.is_written;
+        self.told.push((answer, carried.answer));
+        if let Some(ended) = carried.ends {
+            for guest in self.sessions.values().filter(|guest| guest.caller == Some(ended)) {
+                let _ = guest.commands.try_send(Command::Close(ErrorCode::NotAllowed));
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&mut self, totals: Totals, now: Now) -> KeeperStatus {
+        let Totals { mailboxes, messages, bytes } = totals;
+        let (acknowledged, expired) = self.engine.gone();
+        KeeperStatus {
+            mailboxes,
+            messages,
+            bytes,
+            sessions: self.engine.sessions(),
+            pow_difficulty: self.engine.difficulty(now.instant),
+            room: self.engine.room(),
+            disk: self.space,
+            counts: self.figures.clone(),
+            acknowledged,
+            expired,
+        }
+    }
+
     /// Lets the outputs go. A session whose queue is full reads too slowly, and is given up: its
     /// driver ends when it has no commander any more.
     fn release(&mut self) {
+        for (asker, answer) in std::mem::take(&mut self.told) {
+            // Whoever asked may be gone.
+            let _ = asker.send(answer);
+        }
         while let Some(output) = self.engine.poll_output() {
-            let (session, command) = match output {
+            let (session, message, request_id) = match output {
                 Output::Answer { session, request_id, message } => {
-                    (session, Command::Respond { id: request_id, message: Box::new(message) })
+                    (session, message, Some(request_id))
                 }
-                Output::Tell { session, message } => {
-                    (session, Command::Request { message: Box::new(message), asked: None })
-                }
+                Output::Tell { session, message } => (session, message, None),
             };
-            let Some(commands) = self.sessions.get(&session) else { continue };
-            if commands.try_send(command).is_err() {
+            self.figures.count(&message);
+            let Some(guest) = self.sessions.get(&session) else { continue };
+            if let (Message::RelayRegistered(_), Some(slot)) = (&message, &guest.slot) {
+                // Whoever has a mailbox finds a way in when strangers crowd the gate.
+                slot.established(true);
+            }
+            let message = Box::new(message);
+            let command = match request_id {
+                Some(id) => Command::Respond { id, message },
+                None => Command::Request { message, asked: None },
+            };
+            if guest.commands.try_send(command).is_err() {
+                self.figures.slow_readers = self.figures.slow_readers.saturating_add(1);
                 self.sessions.remove(&session);
                 self.batch.push(Job::Closed { session });
             }
         }
     }
+}
+
+/// Does what needs the store itself. Only a failure that breaks the store is an error.
+fn keep_up(upkeep: Upkeep, store: &mut RedbStore) -> Result<(), StoreError> {
+    match upkeep {
+        // Whoever asked may be gone.
+        Upkeep::Snapshot(answer) => drop(answer.send(store.snapshot())),
+        Upkeep::Compact(answer) => match store.compact() {
+            Err(error @ StoreError::Full(_)) => return Err(error),
+            done => drop(answer.send(done)),
+        },
+    }
+    Ok(())
 }
 
 /// Asks a connection to end. If its queue is full it is given up at the end of draining.
