@@ -1,4 +1,4 @@
-"""The parts of `scripts/testnet` and `scripts/kill-test`, from the bottom up:
+"""The parts of `scripts/testnet`, `scripts/kill-test` and `scripts/race-test`, from the bottom up:
 
 failure       how a command of the testnet fails, in words for a person
 patience      waiting by asking again, within bounds
@@ -10,5 +10,6 @@ node          a node spoken to through its own command line
 transcript    a story as it is told on a terminal
 story         the demo
 killing       the test with a thousand messages and many kills
+racing        the test with two admins who change one group at the same moments
 command_line  what people type
 """

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import killing, programs, story
+from . import killing, programs, racing, story
 from .failure import TestnetError
 from .network import Network, default_directory
 from .programs import Binaries
@@ -34,6 +34,21 @@ def kill_test(arguments: list[str]) -> int:
         seed = random.randrange(1_000_000) if options.seed is None else options.seed
         plan = killing.Plan(options.messages, options.node_kills, options.relay_kills, seed)
         return killing.run(plan, options.dir)
+
+    return _guarded(run, parser.parse_args(arguments))
+
+
+def race_test(arguments: list[str]) -> int:
+    """Runs `scripts/race-test`; gives its exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/race-test", description=racing.__doc__)
+    parser.add_argument("--rounds", type=_positive, default=200, metavar="N")
+    parser.add_argument("--kills", type=_count, default=40, metavar="N")
+    parser.add_argument("--seed", type=int, help="default: a new one, which is printed")
+    parser.add_argument("--dir", type=Path, help="an empty directory; default: a temporary one")
+
+    def run(options: argparse.Namespace) -> int:
+        seed = random.randrange(1_000_000) if options.seed is None else options.seed
+        return racing.run(racing.Plan(options.rounds, options.kills, seed), options.dir)
 
     return _guarded(run, parser.parse_args(arguments))
 

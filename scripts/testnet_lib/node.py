@@ -26,11 +26,11 @@ class Node:
 
     def __init__(self, program: Program, binaries: Binaries):
         self.name, self.id, self.link = program.name, program.id, program.link
-        self._program, self._binaries = program, binaries
+        self.program, self.binaries = program, binaries
 
     def ask(self, *arguments: str, allowed: tuple[int, ...] = (DONE,)) -> tuple[int, object]:
         """Runs `sremp --json ARGUMENTS`; gives its exit code and what it printed, parsed."""
-        command = programs.command(self._program, self._binaries, "--json", *arguments)
+        command = programs.command(self.program, self.binaries, "--json", *arguments)
         try:
             done = subprocess.run(
                 command,
@@ -38,7 +38,7 @@ class Node:
                 text=True,
                 check=False,
                 stdin=subprocess.DEVNULL,
-                env=programs.environment(self._program),
+                env=programs.environment(self.program),
                 timeout=ANSWER_WITHIN_S,
             )
         except subprocess.TimeoutExpired:

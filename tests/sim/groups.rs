@@ -323,7 +323,12 @@ impl Life {
         let one = admins[self.choose(admins.len())];
         let other = admins[self.choose(admins.len())];
         let whom = self.choose(self.world.nodes());
-        if self.choose(2) == 0 {
+        if self.choose(4) == 0 {
+            // Both want the same.
+            let deed = if self.choose(3) == 0 { Deed::Remove(whom) } else { Deed::Add(whom) };
+            self.change(one, deed.clone());
+            self.change(other, deed);
+        } else if self.choose(2) == 0 {
             self.change(one, Deed::Remove(whom));
             match self.choose(3) {
                 0 => self.change(whom, Deed::Leave),

@@ -33,7 +33,8 @@ impl Groups {
     ///
     /// A Welcome does not replace a group that we are in, with one exception: when an admin of that group
     /// adds us anew, at no earlier epoch than we came in. That happens when the branch onto which we were
-    /// invited has lost against a rival. (Whoever does lost work again therefore makes one commit for
+    /// invited has lost against a rival. Of two that lead into the same epoch, rivals by two admins, that
+    /// of the lower identity leads onto the branch that stands, whichever comes first. (Whoever does lost work again therefore makes one commit for
     /// each lost one, so that epochs do not fall back.)
     ///
     /// # Errors
@@ -59,6 +60,9 @@ impl Groups {
         let provider = self.engine.provider(tx, state);
         let mls = staged.into_group(&provider).map_err(mls_welcome)?;
         self.enter_welcomed(tx, &group, state, mls, now)?;
+        let mut record = self.record(tx, &group)?.clone();
+        record.joined_by = Some(inviter);
+        self.save_record(tx, &group, record)?;
         let members = self.summary(tx, &group)?.members;
         Ok(Joined {
             group,
@@ -168,6 +172,16 @@ impl Groups {
         }
         if !active {
             return Ok(false);
+        }
+        if epoch == record.joined_epoch
+            && let Some(joined_by) = record.joined_by
+            && joined_by != *inviter
+        {
+            // Two admins added us to one state. The branch that goes on is taken for the deeper one.
+            let goes_on = record.state(tip).is_some_and(|state| state.epoch > epoch);
+            if goes_on || joined_by < *inviter {
+                return Err(WelcomeError::LiveGroup(*group).into());
+            }
         }
         let view = self.view(tx, group, tip)?;
         if view.member(inviter).is_none() || !view.policy.is_admin(inviter) {

@@ -33,6 +33,9 @@ pub(in crate::groups) struct Record {
     /// We want to leave.
     pub(in crate::groups) leaving: bool,
     states: Vec<State>,
+    /// Whose Welcome we came in by; none when we made the group.
+    #[serde(default)]
+    pub(in crate::groups) joined_by: Option<IdentityKey>,
 }
 
 /// One retained state.
@@ -78,6 +81,7 @@ impl Record {
             joined_epoch: state.epoch,
             leaving: false,
             states: vec![state],
+            joined_by: None,
         }
     }
 
@@ -91,6 +95,7 @@ impl Record {
         self.tip = state.id;
         self.joined_epoch = state.epoch;
         self.leaving = false;
+        self.joined_by = None;
         self.states.push(state);
     }
 

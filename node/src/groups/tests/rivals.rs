@@ -172,6 +172,29 @@ fn who_was_invited_onto_a_losing_branch_is_invited_again() {
 }
 
 #[test]
+fn of_two_invitations_into_one_epoch_that_onto_the_branch_that_stands_is_followed() {
+    for first in 0..2 {
+        let mut nodes = nodes(3);
+        let group = team(&mut nodes[..2]);
+        let second = nodes[1].key;
+        let promote = nodes[0].change(&group, Change::Promote(second)).unwrap().commit;
+        nodes[1].open(&promote).unwrap();
+        let [a, b, invited] = &mut nodes[..] else { unreachable!() };
+        let package = a.checked(invited);
+        let by_a = a.change(&group, Change::Add(vec![package])).unwrap();
+        let package = b.checked(invited);
+        let by_b = b.change(&group, Change::Add(vec![package])).unwrap();
+        let welcomes = [by_a.welcome.unwrap(), by_b.welcome.unwrap()];
+        // Whichever comes first: the other one is followed, or refused.
+        invited.join(&welcomes[first]).unwrap();
+        let _ = invited.join(&welcomes[1 - first]);
+        a.open(&by_b.commit).unwrap();
+        b.open(&by_a.commit).unwrap();
+        assert_agree(&mut nodes, &group);
+    }
+}
+
+#[test]
 fn a_welcome_does_not_replace_a_live_group() {
     // Somebody who is no admin of the group makes another group of the same id.
     let mut nodes = nodes(3);
