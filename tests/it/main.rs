@@ -17,6 +17,7 @@ mod group_wire;
 mod groups;
 mod hostile_relay;
 mod layers;
+mod operating;
 mod relay_client;
 mod relay_operator;
 mod relay_process;

@@ -344,7 +344,7 @@ mod tests {
     /// and dialled without being resolved again.
     #[tokio::test]
     async fn r11_a_name_that_leads_inside_is_not_dialled() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
             let endpoint: Endpoint = format!("{host}:{port}").parse().unwrap();
