@@ -160,6 +160,8 @@ pub struct Engine {
     durability: Durability,
     next_expiry: Instant,
     room: Room,
+    /// Bytes that may still be stored before the room is looked at again.
+    budget: u64,
     banned: BTreeSet<IdentityKey>,
     counts: Counts,
     demand: Demand,
@@ -183,6 +185,7 @@ impl Engine {
             durability: Durability::Nothing,
             next_expiry: Instant::from_millis(0),
             room: Room::Plenty,
+            budget: u64::MAX,
             banned: BTreeSet::new(),
             counts: Counts::default(),
             demand: Demand::new(),
@@ -211,10 +214,11 @@ impl Engine {
         self.durability = Durability::Nothing;
     }
 
-    /// Says how much room there is on the disk. What is stored already can be read and deleted
-    /// whatever it says.
-    pub const fn set_room(&mut self, room: Room) {
+    /// Says how much room there is on the disk, and how many bytes of blobs may be stored until it
+    /// is said again. What is stored already can be read and deleted whatever it says.
+    pub const fn set_room(&mut self, room: Room, budget: u64) {
         self.room = room;
+        self.budget = budget;
     }
 
     /// Messages that were acknowledged, and messages that expired, since the start.

@@ -12,8 +12,15 @@ use sremp_common::limit;
 use sremp_common::wire::{ErrorCode, Message};
 
 /// What is in the code map: sources of the programs, the simulator, and what is run by hand.
-const MAPPED: [&str; 6] =
-    ["common/src", "relay-server/src", "rendezvous/src", "node/src", "tests/sim", "tests/bench"];
+const MAPPED: [&str; 7] = [
+    "common/src",
+    "relay-server/src",
+    "rendezvous/src",
+    "node/src",
+    "tests/sim",
+    "tests/bench",
+    "tests/flood",
+];
 const MAP_BEGIN: &str =
     "<!-- code map: made by UPDATE_DOCS=1 cargo test -p sremp-tests documents -->\n";
 const MAP_END: &str = "<!-- end of code map -->\n";

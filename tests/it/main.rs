@@ -19,6 +19,7 @@ mod hostile_relay;
 mod layers;
 mod operating;
 mod relay_client;
+mod relay_flood;
 mod relay_operator;
 mod relay_process;
 mod relay_program;

@@ -64,6 +64,17 @@ impl Client {
         seed: u64,
     ) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
+        Self::over(stream, relay, local, anonymous, seed).await
+    }
+
+    /// As [`Self::dial`], over a stream that is there.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        relay: IdentityKey,
+        local: Arc<Local>,
+        anonymous: bool,
+        seed: u64,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let clock = Clock::start();
         let entropy = Entropy::from_number(seed);

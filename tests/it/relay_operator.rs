@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sremp_common::connection::{Closed, Event};
+use sremp_common::io::Clock;
 use sremp_common::text::{decode_relay_link, encode_identity_key};
 use sremp_common::wire::{
     ErrorCode, Message, Ping, RelayCapabilities, RelayInfo, RelayRegister, RetrieveMessages,
 };
 use sremp_relay::config::LIVE;
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
 
 use crate::relay_client::{Client, person, token_of};
 use crate::relay_program::{Relay, command, error_code, run};
@@ -414,17 +414,18 @@ fn l17_a_slow_reader_is_bounded_and_dropped() {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let clock = Clock::start();
+        let deadline = clock.now().instant + Duration::from_secs(60);
         let mut worst = Duration::ZERO;
         let mut number = 0_u64;
         while order(directory.path(), &["status"])["connections"]["open"] != 2 {
-            assert!(Instant::now() < deadline, "it is still there");
+            assert!(clock.now().instant < deadline, "it is still there");
             number += 1;
-            let began = Instant::now();
+            let began = clock.now().instant;
             let mut blob = vec![9; 100];
             blob[..8].copy_from_slice(&number.to_le_bytes());
             assert_eq!(sender.store(2, blob).await.unwrap().refused, None);
-            worst = worst.max(began.elapsed());
+            worst = worst.max(clock.now().instant.since(began));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(worst < Duration::from_secs(5), "others waited {worst:?}");

@@ -188,6 +188,7 @@ impl Engine {
         let from_stranger = admitted.is_stranger();
         let place = Place { owner, blob_id, expires_at, from_stranger };
         let held = store.put(blob, &place, now.wall)?;
+        self.budget = self.budget.saturating_sub(blob.len());
         self.written(Durability::Now);
         self.mark_due(owner);
         Ok(Ok(held))
@@ -293,7 +294,8 @@ impl Engine {
         bytes: u64,
     ) -> Result<bool, StoreError> {
         let total = store.totals()?.bytes.saturating_add(bytes);
-        Ok(self.room == Room::NoNewMessages || total > self.config.max_total_bytes)
+        let is_full = self.room == Room::NoNewMessages || bytes > self.budget;
+        Ok(is_full || total > self.config.max_total_bytes)
     }
 }
 

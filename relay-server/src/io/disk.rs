@@ -74,6 +74,14 @@ impl Disk {
         }
     }
 
+    /// Bytes of blobs that may be stored before the disk is looked at again: with their rows, and the
+    /// copies that a transaction makes of what it touches, they take less than what is above the
+    /// mark.
+    pub(super) fn budget(&self, space: Space) -> u64 {
+        let usable = space.free.saturating_add(space.slack);
+        usable.saturating_sub(self.marks.free_for_messages) / 4
+    }
+
     /// Gives the reserve up. True when there was one.
     pub(super) fn release_reserve(&self) -> bool {
         fs::remove_file(&self.reserve).is_ok()
@@ -134,6 +142,8 @@ mod tests {
         assert_eq!(room(20 * MIB - 1, 0), Room::NoNewOwners);
         assert_eq!(room(10 * MIB - 1, 0), Room::NoNewMessages);
         assert_eq!(room(0, 0), Room::NoNewMessages);
+        assert_eq!(disk.budget(Space { free: 14 * MIB, slack: 0, file: 0 }), MIB);
+        assert_eq!(disk.budget(Space { free: 9 * MIB, slack: 0, file: 0 }), 0);
         assert_eq!(room(0, 15 * MIB), Room::NoNewOwners, "free inside the file counts");
     }
 

@@ -150,12 +150,12 @@ fn l02_at_the_high_water_mark_everything_drains() {
     for number in 0..5 {
         assert_eq!(rig.store_one(3, &blob(number, 9), by_token(1, 1)), None);
     }
-    rig.engine.set_room(Room::NoNewOwners);
+    rig.engine.set_room(Room::NoNewOwners, u64::MAX);
     let refused = error(rig.ask(2, register(None)));
     assert_eq!((refused.code, refused.retry_after), (ErrorCode::Unavailable, Some(60)));
     assert_eq!(rig.store_one(3, &blob(5, 9), by_token(1, 1)), None, "messages still come");
 
-    rig.engine.set_room(Room::NoNewMessages);
+    rig.engine.set_room(Room::NoNewMessages, u64::MAX);
     let result = rig.store(3, &blob(6, 9), &[by_token(1, 1)])[0];
     assert_eq!((result.refused, result.retry_after), (Some(ErrorCode::Unavailable), Some(60)));
     assert_eq!(rig.store_one(3, &blob(5, 9), by_token(1, 1)), None, "this one is here");
@@ -170,8 +170,13 @@ fn l02_at_the_high_water_mark_everything_drains() {
     assert_eq!(rig.totals().messages, 3);
     rig.pass(31 * 86_400_000);
     assert_eq!(rig.totals().messages, 0);
-    rig.engine.set_room(Room::Plenty);
+    rig.engine.set_room(Room::Plenty, u64::MAX);
     rig.admit(1, &[(1, AdmissionClass::Contact, 0)]);
+    // Between two looks at the disk no more is taken than there was room for.
+    rig.engine.set_room(Room::Plenty, 100);
+    assert_eq!(rig.store_one(3, &blob(7, 90), by_token(1, 1)), None);
+    assert_eq!(rig.store_one(3, &blob(8, 90), by_token(1, 1)), Some(ErrorCode::Unavailable));
+    rig.engine.set_room(Room::Plenty, u64::MAX);
     assert_eq!(rig.store_one(3, &blob(6, 9), by_token(1, 1)), None);
     assert!(matches!(rig.ask(2, register(None)), Message::RelayRegistered(_)));
 }

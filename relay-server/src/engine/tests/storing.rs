@@ -223,7 +223,7 @@ fn l23_work_buys_no_knowledge_about_a_mailbox() {
     let hour = rig.now.wall.hour();
     rig.open(3, None);
     for room in [Room::Plenty, Room::NoNewOwners, Room::NoNewMessages] {
-        rig.engine.set_room(room);
+        rig.engine.set_room(room, u64::MAX);
         for bytes in [&[7; 20][..], &[]] {
             let mut answer = |owner| rig.store(3, bytes, &[by_work(&relay(), owner, bytes, hour)]);
             let none = answer(5);

@@ -65,6 +65,8 @@ pub(super) struct Thread {
     figures: Figures,
     commits: Arc<Histogram>,
     look_at_disk: Instant,
+    /// Bytes in all mailboxes at the last look.
+    looked_at_bytes: u64,
     space: Space,
     full: Full,
 }
@@ -128,6 +130,7 @@ impl Thread {
             figures: Figures::default(),
             commits,
             look_at_disk: Instant::from_millis(0),
+            looked_at_bytes: 0,
             space: Space { free: 0, file: 0, slack: 0 },
             full: Full { times: 0, until: Instant::from_millis(0) },
         }
@@ -249,17 +252,20 @@ impl Thread {
         }
     }
 
-    /// Looks how much room there is, once in a while.
+    /// Looks how much room there is: once in a while, and after each batch that stored something.
     fn check_disk(&mut self, totals: Totals, now: Instant) {
-        if now < self.look_at_disk {
+        if now < self.look_at_disk && totals.bytes <= self.looked_at_bytes {
             return;
         }
         self.look_at_disk = now + LOOK_EVERY;
+        self.looked_at_bytes = totals.bytes;
         let mut room = Room::Plenty;
+        let mut budget = u64::MAX;
         if let Some(disk) = &self.home.disk {
             match disk.space(totals) {
                 Ok(space) => {
                     room = disk.room(space);
+                    budget = disk.budget(space);
                     self.space = space;
                     if room == Room::Plenty {
                         disk.keep_reserve(space);
@@ -275,8 +281,8 @@ impl Thread {
         if room != before {
             let Space { free, slack, .. } = self.space;
             tracing::warn!(?before, ?room, free, slack, "the room on the disk has changed");
-            self.engine.set_room(room);
         }
+        self.engine.set_room(room, budget);
     }
 
     /// One transaction: the batch that waits, and those that may share it.
