@@ -39,16 +39,19 @@ pub enum SignatureLabel {
     MlsLeaf,
     /// A receipt, by the MLS leaf key.
     Delivery,
+    /// A note from one member of a group to another, by the MLS leaf key.
+    GroupNote,
 }
 
 impl SignatureLabel {
     /// All of them, for tests that cross them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Identity,
         Self::ChannelAuth,
         Self::RendezvousRegister,
         Self::MlsLeaf,
         Self::Delivery,
+        Self::GroupNote,
     ];
 
     /// The label as it enters the signed bytes.
@@ -60,6 +63,7 @@ impl SignatureLabel {
             Self::RendezvousRegister => "rdv-register",
             Self::MlsLeaf => "mls-leaf",
             Self::Delivery => "delivery",
+            Self::GroupNote => "group-note",
         }
     }
 }

@@ -74,6 +74,8 @@ pub const MAX_BLOB_STRANGER: usize = 64 * 1024;
 pub const MAX_RECIPIENTS: usize = 1024;
 /// Tokens that a mailbox may admit.
 pub const MAX_ADMISSIONS: usize = 8192;
+/// Incarnations that a claim of a mailbox names: the one that was confirmed, and the one after it.
+pub const MAX_KNOWN_CLAIMS: usize = 2;
 /// Messages of one batch.
 pub const MAX_BATCH: usize = 256;
 /// Acknowledgements in one message.

@@ -17,7 +17,7 @@ pub use endpoint::{Endpoint, EndpointError, Host};
 pub use error_code::ErrorCode;
 pub use message::{Close, Done, ErrorBody, Message, Ping, Pong, RequestId, Undecodable};
 pub use relay::{
-    Ack, Admission, AdmissionClass, AdmissionEntry, KeyPackageStock, KeyPackageTaken,
+    Ack, Admission, AdmissionClass, AdmissionEntry, ClaimMailbox, KeyPackageStock, KeyPackageTaken,
     KeyPackagesLow, MessageBatch, PublishKeyPackages, Recipient, RelayCapabilities, RelayInfo,
     RelayLimits, RelayRegister, RelayRegistered, RetrieveMessages, SetAdmission, StoreMessage,
     StoreResponse, StoreResult, StoredMessage, TakeKeyPackage,

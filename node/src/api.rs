@@ -23,10 +23,10 @@ use sremp_common::wire::Endpoint;
 
 pub use event::{Change, ConnectionKind, Event, EventBody, EventKind};
 pub use view::{
-    ContactView, Direction, EventPage, FlagsView, GroupRow, GroupState, GroupView, IdentityView,
-    InitReply, LinkKind, LinkView, MemberView, MessageKind, MessageView, PathState, PeerView,
-    RecipientView, RelayRecordView, RelayView, RendezvousView, Reply, RequestView, Role, SentView,
-    SessionView, StatusView, Trust,
+    ContactView, Direction, EventPage, FlagsView, GroupRow, GroupState, GroupView, HealingStep,
+    HealingView, IdentityView, InitReply, LinkKind, LinkView, MemberView, MessageKind, MessageView,
+    PathState, PeerView, RecipientView, RelayRecordView, RelayView, RendezvousView, Reply,
+    RequestView, Role, SentView, SessionView, StatusView, Trust,
 };
 
 /// Rows of history in one answer, at most.

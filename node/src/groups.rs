@@ -16,10 +16,12 @@ mod index;
 mod join;
 mod key_package;
 mod message;
+mod note;
 mod open;
 mod padding;
 pub mod policy;
 mod provider;
+mod rejoin;
 pub mod seal;
 mod states;
 mod storage;
@@ -31,11 +33,15 @@ mod view;
 mod welcome;
 mod wrap;
 
+pub use convergence::marks::{Mark, Marks, Standing};
 pub use convergence::record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
+pub use convergence::sides::{Split, choose};
 pub use credential::LeafSigner;
 pub use error::{GroupError, KeyPackageError, OpenError, WelcomeError};
 pub use key_package::CheckedKeyPackage;
+pub use note::{Note, NoteBody, Probe, SEALED_NOTE, Wants};
 pub use padding::MAX_CONTENT;
+pub use rejoin::Offer;
 pub use types::{
     Change, Changed, GroupEvent, GroupKind, Joined, LeafInfo, LostWork, Member, Opened,
     ReceiptBody, ReceiptKind, Recipient, Role, Roster, Sealed, StateId, Summary,

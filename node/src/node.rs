@@ -13,9 +13,11 @@
 mod commands;
 mod contacts;
 mod events;
+mod follow;
 mod friends;
 mod groups;
 mod handing_out;
+mod healing;
 mod housekeeping;
 mod identity;
 mod incoming;
@@ -173,6 +175,8 @@ pub struct Node {
     gathered: BTreeMap<GroupId, Gathered>,
     mailboxes: BTreeMap<IdentityKey, Mailbox>,
     servers: Vec<Server>,
+    /// Until when messages wait for a relay's word that no other copy of this home has sent.
+    unproved_until: Option<Instant>,
     keeper: Option<friends::Keeper>,
     searches: BTreeMap<u64, PeerSearch>,
     suggested: BTreeSet<Endpoint>,
@@ -200,6 +204,11 @@ pub struct Node {
     people_changed: bool,
     /// By the number of a commit's blob: whose Welcomes wait until somebody has the commit.
     held: BTreeMap<u64, BTreeSet<(IdentityKey, u64)>>,
+    /// Groups whose tip moved in the current batch.
+    follow_ups: BTreeMap<GroupId, follow::FollowUp>,
+    /// Groups in which members race.
+    unsettled: BTreeMap<GroupId, follow::Unsettled>,
+    healing: healing::Healing,
     /// Conversations in which receipts came since the last look, and when the next one is.
     confirmed: BTreeSet<ConversationId>,
     repair_at: Option<Instant>,
@@ -246,6 +255,7 @@ impl Node {
             gathered: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
             servers: Vec::new(),
+            unproved_until: None,
             keeper: None,
             searches: BTreeMap::new(),
             suggested: BTreeSet::new(),
@@ -261,6 +271,9 @@ impl Node {
             admission_at: now.instant,
             people_changed: true,
             held: BTreeMap::new(),
+            follow_ups: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            healing: healing::Healing::default(),
             confirmed: BTreeSet::new(),
             repair_at: None,
             awake: BTreeSet::new(),
@@ -277,6 +290,8 @@ impl Node {
         node.load_servers(tx)?;
         node.load_lanes(tx)?;
         node.load_fetches(tx, now)?;
+        node.load_follow_ups(tx)?;
+        node.load_healing(tx, now)?;
         node.finish(tx, now)?;
         Ok(node)
     }
@@ -295,6 +310,11 @@ impl Node {
                 self.transport.handle_timeout(now);
                 self.attempt(tx, |node, tx| node.handle_timers(tx, now))?;
                 self.attempt(tx, |node, tx| node.repair(tx, now))?;
+                self.attempt(tx, |node, tx| node.heal(tx, now))?;
+                self.settle_groups(now);
+                if self.unproved_until.is_some_and(|until| until <= now.instant) {
+                    self.attempt(tx, |node, tx| node.proved(tx))?;
+                }
                 self.move_keeper(tx, now)?;
             }
         }
@@ -308,6 +328,11 @@ impl Node {
     pub fn finish(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
         if std::mem::take(&mut self.retry_deferred) {
             self.retry_waiting_blobs(tx, now)?;
+        }
+        self.follow_up(tx, now)?;
+        if std::mem::take(&mut self.retry_deferred) {
+            self.retry_waiting_blobs(tx, now)?;
+            self.follow_up(tx, now)?;
         }
         self.attempt(tx, |node, tx| node.make_receipts(tx, now))?;
         if std::mem::take(&mut self.people_changed) {
@@ -364,6 +389,9 @@ impl Node {
             .chain(self.repair_at)
             .chain(self.shipments.wake_at())
             .chain(self.gathered.values().map(Gathered::wake_at))
+            .chain(self.healing.wake_at())
+            .chain(self.unproved_until)
+            .chain(self.unsettled.values().map(follow::Unsettled::until))
             .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])
             .min()

@@ -50,8 +50,8 @@ use sremp_common::id::{IdentityKey, Incarnation};
 use sremp_common::neighbourhood::neighbourhood;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{
-    Ack, Endpoint, ErrorBody, ErrorCode, Message, PublishKeyPackages, RequestId, RetrieveMessages,
-    SetAdmission,
+    Ack, ClaimMailbox, Endpoint, ErrorBody, ErrorCode, Message, PublishKeyPackages, RequestId,
+    RetrieveMessages, SetAdmission,
 };
 
 use self::delivery::Reader;
@@ -419,6 +419,9 @@ impl Engine {
                 Some(owner) => self.register(store, request, owner, body, now)?,
                 None => refuse(ErrorCode::NotAllowed, ONLY_IDENTIFIED),
             },
+            Message::ClaimMailbox(body) => {
+                return self.answer_owner(store, request, OfOwner::Claim(body));
+            }
             Message::SetAdmission(body) => {
                 return self.answer_owner(store, request, OfOwner::SetAdmission(body));
             }
@@ -473,6 +476,7 @@ impl Engine {
             return Ok((!is_silent).then(|| refuse(ErrorCode::NotAllowed, text)));
         };
         Ok(match asked {
+            OfOwner::Claim(body) => Some(self.claim(store, request.session, owner, &body)?),
             OfOwner::SetAdmission(body) => Some(self.set_admission(store, owner, &body)?),
             OfOwner::Publish(body) => Some(self.publish(store, owner, &body)?),
             OfOwner::Retrieve(body) => {
@@ -506,6 +510,7 @@ impl Engine {
 /// What only an owner may ask, and only once its mailbox is open.
 #[derive(Debug)]
 enum OfOwner {
+    Claim(ClaimMailbox),
     SetAdmission(SetAdmission),
     Publish(PublishKeyPackages),
     Retrieve(RetrieveMessages),
@@ -533,6 +538,7 @@ const fn is_change(message: &Message) -> bool {
     matches!(
         message,
         Message::RelayRegister(_)
+            | Message::ClaimMailbox(_)
             | Message::SetAdmission(_)
             | Message::PublishKeyPackages(_)
             | Message::RetrieveMessages(_)

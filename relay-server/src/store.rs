@@ -258,6 +258,12 @@ pub trait Mailboxes: Rules {
         wishes: RelayCapabilities,
     ) -> Result<Mailbox, StoreError>;
 
+    /// Which copy of its owner's home read the mailbox last.
+    fn claim(&mut self, owner: &IdentityKey) -> Result<Option<Incarnation>, StoreError>;
+
+    /// Another copy reads the mailbox from now on.
+    fn set_claim(&mut self, owner: &IdentityKey, claim: Incarnation) -> Result<(), StoreError>;
+
     /// Removes at most `limit` messages of the mailbox, and when none is left everything else of
     /// it. True when the mailbox is gone, or never was.
     fn remove_mailbox(&mut self, owner: &IdentityKey, limit: usize) -> Result<bool, StoreError>;

@@ -213,6 +213,7 @@ impl Session {
             | Message::RelayRegister(_)
             | Message::RelayRegistered(_)
             | Message::SetAdmission(_)
+            | Message::ClaimMailbox(_)
             | Message::StoreMessage(_)
             | Message::StoreResponse(_)
             | Message::RetrieveMessages(_)

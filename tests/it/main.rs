@@ -15,6 +15,7 @@ mod dependencies;
 mod documents;
 mod group_wire;
 mod groups;
+mod healing;
 mod hostile_relay;
 mod layers;
 mod operating;

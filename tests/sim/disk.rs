@@ -51,6 +51,13 @@ impl Disk {
         self.0.lock().unwrap().bytes.clone()
     }
 
+    /// A copy of what is on it: a backup.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let bytes = self.0.lock().unwrap().bytes.clone();
+        Self(Arc::new(Mutex::new(Image { bytes, undo: Vec::new() })))
+    }
+
     /// Bytes on the disk.
     #[must_use]
     pub fn len(&self) -> usize {

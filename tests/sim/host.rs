@@ -85,6 +85,13 @@ impl NodeHost {
         Self { name, disk, secret, endpoint, entropy, inputs: 0, running: None }
     }
 
+    /// Another machine with a copy of this one's disk, not running.
+    #[must_use]
+    pub fn copy(&self, disk: &Disk, endpoint: Endpoint, entropy: Entropy) -> Self {
+        let (name, secret) = (format!("copy of {}", self.name), self.secret.clone());
+        Self { name, disk: disk.copy(), secret, endpoint, entropy, inputs: 0, running: None }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -117,6 +124,19 @@ impl NodeHost {
     pub fn crash(&mut self) {
         self.running = None;
         self.disk.crash();
+    }
+
+    /// A backup of its disk; of a node that does not run.
+    #[must_use]
+    pub fn backup(&self) -> Disk {
+        assert!(self.running.is_none(), "a backup of a running node");
+        self.disk.copy()
+    }
+
+    /// Puts a backup in the place of its disk; of a node that does not run.
+    pub fn restore(&mut self, backup: &Disk) {
+        assert!(self.running.is_none(), "a running node is not restored");
+        self.disk = backup.copy();
     }
 
     /// Kills it after it has handled something and before the commit.
@@ -296,6 +316,12 @@ impl RelayHost {
             identity_key: self.local.identity.key(),
             endpoints: List::truncated(vec![self.endpoint.clone()]),
         }
+    }
+
+    /// A new disk in place of the old one; of a relay that does not run.
+    pub fn forget_all(&mut self) {
+        assert!(self.running.is_none(), "a running relay has its disk");
+        self.disk = Disk::default();
     }
 
     /// Starts from disk.

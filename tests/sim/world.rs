@@ -8,6 +8,7 @@ use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::{Endpoint, Host};
 use sremp_node::api::{ApiError, Command, Reply};
 
+use crate::disk::Disk;
 use crate::host::{Happening, NodeHost, RelayHost, Want};
 use crate::net::{End, HostId, Net};
 use crate::trick::Tricks;
@@ -227,6 +228,42 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A backup of a node that does not run.
+    #[must_use]
+    pub fn backup(&self, host: HostId) -> Disk {
+        self.node(host).backup()
+    }
+
+    /// Puts a backup in the place of a node's disk; it does not run.
+    pub fn restore(&mut self, host: HostId, backup: &Disk) {
+        self.note(host, "is restored from a backup");
+        match &mut self.machines[host] {
+            Machine::Node(node) => node.restore(backup),
+            Machine::Relay(_) => panic!("machine {host} is a relay"),
+        }
+    }
+
+    /// Takes everything from a relay that does not run, but its identity.
+    pub fn forget_all(&mut self, host: HostId) {
+        self.note(host, "loses everything");
+        match &mut self.machines[host] {
+            Machine::Relay(relay) => relay.forget_all(),
+            Machine::Node(_) => panic!("machine {host} is a node"),
+        }
+    }
+
+    /// Starts a copy of a node on a machine of its own, beside the node itself.
+    pub fn run_copy(&mut self, of: HostId, disk: &Disk) -> HostId {
+        let host = self.machines.len();
+        let entropy = self.entropy.fork();
+        let copy = self.node(of).copy(disk, endpoint(host), entropy);
+        self.machines.push(Machine::Node(Box::new(copy)));
+        self.clock_error.push(0);
+        self.wakes.push(None);
+        self.start(host);
+        host
     }
 
     /// Kills a machine; half of the time in the middle of something.

@@ -280,6 +280,7 @@ MESSAGES = {
     28: ("TAKE_KEY_PACKAGE", Struct(owner=IDENTITY_KEY, admission=ADMISSION)),
     29: ("KEY_PACKAGE_TAKEN", Struct(identity=IDENTITY, key_package=KEY_PACKAGE)),
     30: ("KEY_PACKAGES_LOW", COUNT),
+    31: ("CLAIM_MAILBOX", Struct(fresh=ID16, known=List(ID16, 2), started=Bool())),
     64: ("REGISTER", Struct(identity=IDENTITY, registration=REGISTRATION, signature=SIGNATURE)),
     65: ("REGISTERED", Struct(
         expires_at=U64, renewal_interval=U32, observed=Optional(ENDPOINT))),

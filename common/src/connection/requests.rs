@@ -31,6 +31,7 @@ pub(super) fn kind(message: &Message) -> Kind {
         Message::RelayInfoRequest(_)
         | Message::RelayRegister(_)
         | Message::SetAdmission(_)
+        | Message::ClaimMailbox(_)
         | Message::StoreMessage(_)
         | Message::PublishKeyPackages(_)
         | Message::TakeKeyPackage(_) => Kind::Request,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::bounded::Text;
 use super::error_code::ErrorCode;
 use super::relay::{
-    Ack, KeyPackageStock, KeyPackageTaken, KeyPackagesLow, MessageBatch, PublishKeyPackages,
-    RelayInfo, RelayRegister, RelayRegistered, RetrieveMessages, SetAdmission, StoreMessage,
-    StoreResponse, TakeKeyPackage,
+    Ack, ClaimMailbox, KeyPackageStock, KeyPackageTaken, KeyPackagesLow, MessageBatch,
+    PublishKeyPackages, RelayInfo, RelayRegister, RelayRegistered, RetrieveMessages, SetAdmission,
+    StoreMessage, StoreResponse, TakeKeyPackage,
 };
 use super::rendezvous::{ListServers, Lookup, LookupResponse, Register, Registered, Servers};
 use super::{WireError, decode, encode};
@@ -134,6 +134,8 @@ messages! {
     29 KeyPackageTaken(KeyPackageTaken),
     /// Tells the owner that the stock runs low. Not answered.
     30 KeyPackagesLow(KeyPackagesLow),
+    /// Marks which copy of the owner's home reads the mailbox. Answered by `Done`.
+    31 ClaimMailbox(ClaimMailbox),
 
     /// Says where the session's identity can be reached. Answered by `Registered`.
     64 Register(Register),

@@ -13,7 +13,7 @@ use crate::id::{BlobId, IdentityKey, Incarnation, Token, TokenHash};
 use crate::identity::Identity;
 use crate::limit::{
     MAX_ACKS, MAX_ADMISSIONS, MAX_BATCH, MAX_BLOB, MAX_KEY_PACKAGE, MAX_KEY_PACKAGES,
-    MAX_RECIPIENTS,
+    MAX_KNOWN_CLAIMS, MAX_RECIPIENTS,
 };
 use crate::time::Timestamp;
 
@@ -76,6 +76,19 @@ pub struct RelayRegistered {
     pub bytes: u64,
     /// Key packages in stock, without the last resort.
     pub key_packages: u32,
+}
+
+/// Says which copy of the owner's home reads the mailbox: each session leaves a fresh incarnation, and
+/// names the ones that it may have left before. A copy that was made in between names others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimMailbox {
+    /// Stands from now on. Random.
+    pub fresh: Incarnation,
+    /// What may stand now; empty to take the mailbox over, whatever stands.
+    pub known: List<Incarnation, MAX_KNOWN_CLAIMS>,
+    /// The home has just started: whoever else reads the mailbox now is another copy. Otherwise it is
+    /// an earlier session of this one.
+    pub started: bool,
 }
 
 /// For whom a token was made: decides which share of the mailbox it may fill.

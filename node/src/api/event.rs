@@ -174,7 +174,11 @@ pub enum Change {
     Demoted,
     /// Two branches of the group met, and this node went over to the other one.
     Switched,
-    /// The group was out of step here, and is being healed or was healed.
+    /// Something does not fit: other members are asked where they stand.
+    Checking,
+    /// This node, or a member, had lost its state of the group, and joined it anew.
+    Rejoined,
+    /// The group was out of step here, and was healed.
     Recovered,
     /// A second contact with a name that is known already.
     NameClash,

@@ -112,6 +112,7 @@ pub(crate) fn group(text: &str) -> GroupView {
         epoch_authenticator: text.to_owned(),
         suite: 1,
         state: GroupState::Active,
+        healing: None,
         members: vec![MemberView {
             id: text.to_owned(),
             name: text.to_owned(),
@@ -120,6 +121,7 @@ pub(crate) fn group(text: &str) -> GroupView {
             role: Role::Admin,
             is_me: true,
             pending: true,
+            last_seen: None,
         }],
     }
 }

@@ -489,7 +489,36 @@ pub struct GroupView {
     pub state: GroupState,
     /// Who is in it, the owner too.
     pub members: Vec<MemberView>,
+    /// What is being done when the group is out of step here; null when nothing is.
+    pub healing: Option<HealingView>,
 }
+
+/// How far the healing of a group is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealingView {
+    /// What is being done.
+    pub step: HealingStep,
+    /// What is wrong, for people.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What is done about a group that is out of step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealingStep {
+    /// Members are asked where they stand; what is missing comes from them.
+    Checking,
+    /// A way back in is looked for: this node joins its group anew.
+    Rejoining,
+    /// Nobody offers one: an admin is asked to remove and add this node.
+    WaitingForAdmin,
+}
+
+word::text_form!(HealingStep, "a step of healing", {
+    Checking = "checking", Rejoining = "rejoining", WaitingForAdmin = "waiting_for_admin",
+});
 
 /// One member of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -508,6 +537,8 @@ pub struct MemberView {
     pub is_me: bool,
     /// Invited, but the invitation has not left yet.
     pub pending: bool,
+    /// When this node last heard of them; null for the owner, and for whoever was never heard.
+    pub last_seen: Option<Timestamp>,
 }
 
 /// A relay that holds a mailbox for this node.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Timestamp;
 
+use crate::groups::LostWork;
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Conversations that a node keeps at most.
@@ -80,6 +81,13 @@ pub struct Conversation {
     /// is away falls further behind than old states are kept.
     #[serde(default)]
     pub update_unheard: u32,
+    /// What our commits on lost branches did: to be done again, where it still makes sense.
+    #[serde(default)]
+    pub redo: Vec<LostWork>,
+    /// The highest number of a message that we wrote and do not have, because this home is an old
+    /// copy; 0 when it is none.
+    #[serde(default)]
+    pub forgotten: u64,
 }
 
 impl Conversation {
@@ -95,6 +103,8 @@ impl Conversation {
             update_due: false,
             since_update: 0,
             update_unheard: 0,
+            redo: Vec::new(),
+            forgotten: 0,
         }
     }
 

@@ -34,6 +34,9 @@ pub enum Verdict {
     Invalid(String),
     /// No room for it now; not recorded.
     Refused,
+    /// Its group has no room for one more rival commit; not recorded. Members who still need it bring
+    /// it again.
+    Crowded,
     /// From a stranger, and no invitation; not recorded.
     NoInvitation,
     /// It waits for a state that is not here yet.
@@ -76,7 +79,7 @@ impl Inbox {
     /// # Errors
     /// [`StoreError`].
     pub fn record(tx: &Tx, id: &BlobId, verdict: Verdict, now: Now) -> Result<(), StoreError> {
-        if matches!(verdict, Verdict::Refused | Verdict::NoInvitation) {
+        if matches!(verdict, Verdict::Refused | Verdict::Crowded | Verdict::NoInvitation) {
             return Ok(());
         }
         if !matches!(verdict, Verdict::Deferred)
@@ -106,6 +109,14 @@ impl Inbox {
         numbers.write(tx)?;
         tx.write(Table::Deferred, id.as_bytes(), deferred)?;
         Ok(true)
+    }
+
+    /// Whether any blob waits.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn anything_waits(tx: &Tx) -> Result<bool, StoreError> {
+        Ok(Numbers::read(tx)?.rows > 0)
     }
 
     /// All blobs that wait, oldest first.

@@ -18,6 +18,8 @@ use crate::store::{StoreError, Table, Tx};
 
 /// After this long a blob that no mailbox took is given up, visibly.
 pub const PARCEL_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+/// A note says where we stand now.
+const NOTE_LIFETIME: Duration = Duration::from_secs(3600);
 /// Rows for all recipients; further messages are refused until some have gone.
 pub const MAX_PARCELS: u64 = 200_000;
 
@@ -32,6 +34,21 @@ pub enum Purpose {
     Welcome(GroupId, Option<u64>),
     /// A receipt of ours.
     Receipt,
+    /// What we told a member about where we stand: of no use later.
+    Note,
+}
+
+impl Purpose {
+    /// After this long a blob that no mailbox took is given up, visibly.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        match self {
+            Self::Message(_) | Self::Commit(_) | Self::Welcome(..) | Self::Receipt => {
+                PARCEL_LIFETIME
+            }
+            Self::Note => NOTE_LIFETIME,
+        }
+    }
 }
 
 /// One blob, on its way to those who still wait for it.

@@ -11,22 +11,22 @@ use openmls_traits::OpenMlsProvider as _;
 use serde_bytes::ByteArray;
 use sremp_common::hash::sha256;
 use sremp_common::id::{GroupId, IdentityKey};
-use sremp_common::time::{Now, Timestamp};
+use sremp_common::time::Now;
 
 use super::convergence::branch::Commit;
-use super::convergence::record::{Record, State};
+use super::convergence::record::Record;
 use super::extension::{SUITE, capabilities, group_extensions, leaf_extensions};
 use super::key_package::open_lifetime;
 use super::message::KIND_MLS;
 use super::policy::{self, Policy, PolicyError, Removal, Step};
-use super::states::{child_id, mls_id, root_id};
+use super::states::{child_id, entered, mls_id, root_id};
 use super::storage::Storage;
 use super::view::View;
 use super::{
     Change, Changed, CheckedKeyPackage, GroupError, GroupKind, Groups, LeafInfo, LostWork,
     Recipient, Sealed, StateId,
 };
-use crate::store::Tx;
+use crate::store::{Table, Tx};
 
 /// Messages of one sender that may come out of order, and that may be missing in a row.
 const SENDER_RATCHET: (u32, u32) = (256, 4096);
@@ -92,7 +92,7 @@ impl Groups {
         )
         .map_err(|_| GroupError::Mls("create"))?;
         let loaded = self.loaded_from(mls)?;
-        let mut first = root_state(state, 0, now.wall);
+        let mut first = entered(state, None, &loaded.mls, now);
         first.own_update_at = now.wall;
         self.save_record(tx, &group, Record::new(first))?;
         self.enter(tx, &group, state, loaded)?;
@@ -134,8 +134,7 @@ impl Groups {
         let loaded = self.loaded_from(made.mls)?;
         let after = std::sync::Arc::clone(&loaded.view);
         let epoch = loaded.mls.epoch().as_u64();
-        let mut state = root_state(made.state, epoch, now.wall);
-        state.parent = Some(tip);
+        let mut state = entered(made.state, Some(tip), &loaded.mls, now);
         state.own_update_at = if plan.leaf.is_some() { now.wall } else { parent.own_update_at };
         state.commit = Some(Commit {
             committer: self.own,
@@ -146,6 +145,7 @@ impl Groups {
         state.work = plan.work;
         self.settle(tx, group, state, now.wall)?;
         self.enter(tx, group, made.state, loaded)?;
+        tx.put(Table::GroupCommits, made.state.as_bytes(), commit.clone());
         let mut events = after.changes_since(&before, &plan.leaves, &self.own);
         if events.is_empty() {
             events.push(super::GroupEvent::Updated(self.own));
@@ -171,6 +171,9 @@ impl Groups {
         }
         if record.leaving {
             return Err(GroupError::Leaving);
+        }
+        if record.stale {
+            return Err(GroupError::Stale);
         }
         Ok(tip.id)
     }
@@ -267,6 +270,9 @@ impl Groups {
     ) -> Result<Sealed, GroupError> {
         let mut record = self.record(tx, group)?.clone();
         let tip = record.tip();
+        if record.stale {
+            return Err(GroupError::Stale);
+        }
         let state = record.state_mut(tip).ok_or(GroupError::StateGone)?;
         if !state.active {
             return Err(GroupError::NotMember);
@@ -299,23 +305,6 @@ pub(super) fn queue_kept(mls: &mut MlsGroup, storage: &Storage<'_>) -> Result<()
     }
     storage.drop_kept_proposals()?;
     Ok(())
-}
-
-/// A state that no commit of ours led into, entered now.
-pub(super) const fn root_state(id: StateId, epoch: u64, now: Timestamp) -> State {
-    State {
-        id,
-        parent: None,
-        epoch,
-        commit: None,
-        active: true,
-        entered_at: now,
-        left_at: None,
-        own_update_at: Timestamp::from_millis(0),
-        work: Vec::new(),
-        leaves: Vec::new(),
-        leave_sent: false,
-    }
 }
 
 /// What a change means for the members and rules of `before`.

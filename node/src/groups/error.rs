@@ -19,6 +19,12 @@ pub enum GroupError {
     /// We proposed to leave; nothing else is done here any more.
     #[error("you are leaving this group")]
     Leaving,
+    /// This home is an old copy: its keys may have been used since.
+    #[error("this is an old copy of the group: it is joined anew first, by itself")]
+    Stale,
+    /// What a member offers to come back by does not hold.
+    #[error("the way back into the group is refused: {0}")]
+    Offer(&'static str),
     /// The policy of the group forbids it.
     #[error("the group's rules forbid it")]
     Policy(#[from] PolicyError),

@@ -10,16 +10,16 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::Now;
 
-use super::change::{root_state, sender_ratchet};
+use super::change::sender_ratchet;
 use super::convergence::record::Record;
 use super::credential::{self, credential_bytes};
 use super::extension::{SUITE, policy_bytes, verify_leaf};
 use super::policy::{MAX_MEMBERS, Policy};
-use super::states::root_id;
+use super::states::{entered, root_id};
 use super::{GroupError, GroupKind, Groups, Joined, StateId, WelcomeError};
 use crate::store::{StoreError, Tx};
 
-fn join_config() -> MlsGroupJoinConfig {
+pub(super) fn join_config() -> MlsGroupJoinConfig {
     MlsGroupJoinConfig::builder()
         .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
         .use_ratchet_tree_extension(true)
@@ -76,7 +76,7 @@ impl Groups {
         })
     }
 
-    fn enter_welcomed(
+    pub(super) fn enter_welcomed(
         &mut self,
         tx: &Tx,
         group: &GroupId,
@@ -85,7 +85,7 @@ impl Groups {
         now: Now,
     ) -> Result<(), GroupError> {
         let loaded = self.loaded_from(mls)?;
-        let first = root_state(state, loaded.mls.epoch().as_u64(), now.wall);
+        let first = entered(state, None, &loaded.mls, now);
         let record = match self.find_record(tx, group)?.cloned() {
             Some(mut record) => {
                 record.replace(first, now.wall);

@@ -25,6 +25,8 @@ pub(super) const KIND_RECEIPT: u8 = 2;
 
 /// What the new members of a group have in common is inside the wrap: the GroupInfo of their Welcomes.
 const KIND_SHARED: u8 = 3;
+/// The commit of a member that comes back from outside is inside the wrap.
+pub(super) const KIND_REJOIN: u8 = 4;
 
 /// What MLS adds to content, generously.
 const MLS_OVERHEAD: usize = 1024;
@@ -211,6 +213,8 @@ pub(super) fn fail(group: GroupId, error: GroupError) -> OpenError {
         | GroupError::TooLong(_)
         | GroupError::Policy(_)
         | GroupError::KeyPackage(_)
+        | GroupError::Stale
+        | GroupError::Offer(_)
         | GroupError::Welcome(_) => {
             OpenError::Invalid { group, why: "the group's record is broken" }
         }

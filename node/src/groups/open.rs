@@ -14,20 +14,20 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::Now;
 
-use super::change::{queue_kept, root_state};
+use super::change::queue_kept;
 use super::convergence::branch::Commit;
 use super::convergence::record::Settled;
 use super::credential::CredentialError;
 use super::extension::{policy_bytes, verify_leaf};
 use super::index::Entry;
-use super::message::{KIND_MLS, KIND_RECEIPT, fail};
+use super::message::{KIND_MLS, KIND_RECEIPT, KIND_REJOIN, fail};
 use super::policy::{self, MAX_MEMBERS, Policy, PolicyError, Removal, Step};
-use super::states::{child_id, mls_id};
+use super::states::{child_id, entered, mls_id};
 use super::verdict;
 use super::view::View;
 use super::wrap::Blob;
 use super::{GroupEvent, Groups, OpenError, Opened, StateId};
-use crate::store::Tx;
+use crate::store::{Table, Tx};
 
 /// What a commit does, once it was found to keep to the rules.
 struct Judged {
@@ -64,13 +64,15 @@ impl Groups {
         if blob.len() > MAX_BLOB {
             return Err(OpenError::UnknownState);
         }
-        let blob = Blob::parse(blob).ok_or(OpenError::UnknownState)?;
+        let wrapped = blob;
+        let blob = Blob::parse(wrapped).ok_or(OpenError::UnknownState)?;
         let entry = self.index(tx)?.find(&blob).ok_or(OpenError::UnknownState)?;
         let invalid = |why| OpenError::Invalid { group: entry.group, why };
         let (kind, bytes) = entry.keys.unwrap(&blob).ok_or(invalid("the blob is damaged"))?;
         match kind {
             KIND_MLS => {}
             KIND_RECEIPT => return self.open_receipt(tx, &entry, &bytes),
+            KIND_REJOIN => return self.open_rejoin(tx, &entry, wrapped, &bytes, now),
             _ => return Err(invalid("an unknown kind of content")),
         }
         let message = MlsMessageIn::tls_deserialize_exact(&bytes)
@@ -82,7 +84,9 @@ impl Groups {
         match message.content_type() {
             ContentType::Application => self.open_message(tx, &entry, message.into()),
             ContentType::Proposal => self.open_proposal(tx, &entry, message.into()),
-            ContentType::Commit => self.open_commit(tx, &entry, &bytes, message.into(), now),
+            ContentType::Commit => {
+                self.open_commit(tx, &entry, wrapped, &bytes, message.into(), now)
+            }
             #[expect(unreachable_patterns, reason = "OpenMLS' features may add kinds")]
             _ => Err(invalid("an unknown kind of MLS message")),
         }
@@ -178,45 +182,82 @@ impl Groups {
         &mut self,
         tx: &Tx,
         entry: &Entry,
+        wrapped: &[u8],
         bytes: &[u8],
         message: ProtocolMessage,
         now: Now,
     ) -> Result<Opened, OpenError> {
         let Entry { group, state: parent, .. } = *entry;
-        let broken = |error| fail(group, error);
+        let before = self.parent_of(tx, entry, bytes)?;
         let child = child_id(parent, bytes);
+        let (mls, by, judged) = self.process_commit(tx, &group, parent, child, message, &before)?;
+        let commit = Commit {
+            committer: by,
+            by_admin: before.policy.is_admin(&by),
+            removes: judged.removes,
+            digest: ByteArray::new(sha256(bytes)),
+        };
+        self.enter_committed(tx, entry, wrapped, (child, mls), commit, &judged.leavers, now)
+    }
+
+    /// The state that a commit leaves, if the commit is new and there is room for its state.
+    pub(super) fn parent_of(
+        &mut self,
+        tx: &Tx,
+        entry: &Entry,
+        bytes: &[u8],
+    ) -> Result<Arc<View>, OpenError> {
+        let Entry { group, state: parent, .. } = *entry;
+        let broken = |error| fail(group, error);
         let record = self.record(tx, &group).map_err(broken)?;
-        if record.state(child).is_some() {
+        if record.state(child_id(parent, bytes)).is_some() {
             return Err(OpenError::Duplicate(group));
         }
-        if record.is_full() {
+        if record.is_full(true) {
+            return Err(OpenError::TooManyRivals(group));
+        }
+        self.view(tx, &group, parent).map_err(broken)
+    }
+
+    /// Another's commit was processed: its state enters the tree, and the rules decide anew.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of two functions, taken out for its length"
+    )]
+    pub(super) fn enter_committed(
+        &mut self,
+        tx: &Tx,
+        entry: &Entry,
+        wrapped: &[u8],
+        (child, mls): (StateId, MlsGroup),
+        commit: Commit,
+        leavers: &[IdentityKey],
+        now: Now,
+    ) -> Result<Opened, OpenError> {
+        let Entry { group, state: parent, .. } = *entry;
+        let broken = |error| fail(group, error);
+        let by = commit.committer;
+        let record = self.record(tx, &group).map_err(broken)?;
+        if record.is_full(commit.by_admin) {
             return Err(OpenError::TooManyRivals(group));
         }
         let own_update_at =
             record.state(parent).map(|state| state.own_update_at).unwrap_or_default();
         let old_tip = record.tip();
-        let before = self.view(tx, &group, parent).map_err(broken)?;
-
-        let (mls, by, judged) = self.process_commit(tx, &group, parent, child, message, &before)?;
+        let raced = record.states().iter().any(|state| state.parent == Some(parent));
         let loaded = self.loaded_from(mls).map_err(broken)?;
         let after = Arc::clone(&loaded.view);
-        let mut state = root_state(child, loaded.mls.epoch().as_u64(), now.wall);
-        state.parent = Some(parent);
+        let mut state = entered(child, Some(parent), &loaded.mls, now);
         state.active = loaded.mls.is_active();
         state.own_update_at = own_update_at;
-        state.commit = Some(Commit {
-            committer: by,
-            by_admin: before.policy.is_admin(&by),
-            removes: judged.removes,
-            digest: ByteArray::new(sha256(bytes)),
-        });
+        state.commit = Some(commit);
         // While the old tip is still kept.
         let old_view = self.view(tx, &group, old_tip).map_err(broken)?;
         self.enter(tx, &group, child, loaded)?;
+        tx.put(Table::GroupCommits, child.as_bytes(), wrapped.to_vec());
         let settled = self.settle(tx, &group, state, now.wall).map_err(broken)?;
-        let events =
-            self.events(tx, &group, settled, &old_view, (child, &after), &judged.leavers, by)?;
-        Ok(Opened::Changed { group, by, events })
+        let events = self.events(tx, &group, settled, &old_view, (child, &after), leavers, by)?;
+        Ok(Opened::Changed { group, by, events, raced })
     }
 
     /// What is different at the tip after a commit came.

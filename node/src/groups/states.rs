@@ -8,8 +8,9 @@ use serde_bytes::ByteArray;
 use sremp_common::hash::labelled_hash;
 use sremp_common::id::GroupId;
 use sremp_common::label::{HashLabel, MLS_EXPORTER};
-use sremp_common::time::Timestamp;
+use sremp_common::time::{Now, Timestamp};
 
+use super::convergence::marks::Mark;
 use super::convergence::record::{MAX_STATES, Record, State};
 use super::index::{Entry, TagIndex};
 use super::storage::Storage;
@@ -23,6 +24,9 @@ const MAX_LOADED: usize = 256;
 
 /// Members of all loaded states together. A state takes some kilobytes for each member.
 const MAX_LOADED_MEMBERS: usize = 4096;
+
+/// Epochs whose marks are remembered.
+const MAX_MARKED_EPOCHS: u64 = 4096;
 
 /// Records in memory.
 const MAX_RECORDS: usize = 1024;
@@ -60,6 +64,18 @@ fn state_id(ctx: &[u8], body: &[u8]) -> StateId {
     let hash = labelled_hash(HashLabel::StateId, ctx, body);
     id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     StateId::new(id)
+}
+
+/// A state as it was entered just now.
+pub(super) fn entered(id: StateId, parent: Option<StateId>, mls: &MlsGroup, now: Now) -> State {
+    let epoch = mls.epoch().as_u64();
+    let authenticator = mls.is_active().then(|| mls.epoch_authenticator().as_slice());
+    let authenticator = authenticator.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+    State::entered(id, parent, epoch, authenticator, now.wall)
+}
+
+fn past_key(group: &GroupId, epoch: u64) -> Vec<u8> {
+    [group.as_bytes().as_slice(), &epoch.to_be_bytes()].concat()
 }
 
 /// Our id of a group as MLS has it.
@@ -219,7 +235,7 @@ impl Groups {
         let settled = record.add(state, now);
         let gone = record.expire(now);
         self.save_record(tx, group, record)?;
-        self.delete_states(tx, &gone)?;
+        self.leave_behind(tx, group, &gone)?;
         Ok(settled)
     }
 
@@ -233,9 +249,33 @@ impl Groups {
         let gone = record.expire(now);
         if !gone.is_empty() {
             self.save_record(tx, group, record)?;
-            self.delete_states(tx, &gone)?;
+            self.leave_behind(tx, group, &gone)?;
         }
         Ok(())
+    }
+
+    /// Deletes states, and remembers the marks of those that the tip came through: so that it is
+    /// known of whoever still stands there that they are behind.
+    fn leave_behind(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        gone: &[(StateId, Option<Mark>)],
+    ) -> Result<(), StoreError> {
+        for mark in gone.iter().filter_map(|(_, past)| *past) {
+            tx.write(Table::GroupPast, &past_key(group, mark.epoch), &mark.authenticator)?;
+            if let Some(long_ago) = mark.epoch.checked_sub(MAX_MARKED_EPOCHS) {
+                tx.delete(Table::GroupPast, &past_key(group, long_ago));
+            }
+        }
+        let states: Vec<StateId> = gone.iter().map(|(state, _)| *state).collect();
+        self.delete_states(tx, &states)
+    }
+
+    /// Whether the group came through this state and does not keep it any more.
+    pub(super) fn was_ours(tx: &Tx, group: &GroupId, mark: &Mark) -> Result<bool, StoreError> {
+        let known = tx.read::<ByteArray<32>>(Table::GroupPast, &past_key(group, mark.epoch))?;
+        Ok(known == Some(mark.authenticator))
     }
 
     fn delete_states(&mut self, tx: &Tx, states: &[StateId]) -> Result<(), StoreError> {
@@ -243,6 +283,7 @@ impl Groups {
             // First, because the index may be read from the rows here.
             self.index(tx)?.remove(*state);
             tx.delete(Table::GroupStates, state.as_bytes());
+            tx.delete(Table::GroupCommits, state.as_bytes());
             Storage::new(tx, *state).delete_all()?;
             self.loaded.remove(state);
         }
@@ -257,6 +298,9 @@ impl Groups {
         let states: Vec<StateId> =
             self.record(tx, group)?.states().iter().map(|state| state.id).collect();
         self.delete_states(tx, &states)?;
+        for (key, _) in tx.scan_prefix(Table::GroupPast, group.as_bytes(), usize::MAX)? {
+            tx.delete(Table::GroupPast, &key);
+        }
         tx.delete(Table::Groups, group.as_bytes());
         self.records.remove(group);
         Ok(())

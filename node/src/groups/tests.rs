@@ -4,6 +4,7 @@ mod attacks;
 mod bits;
 mod life;
 mod order;
+mod rejoin;
 mod rivals;
 mod vectors;
 

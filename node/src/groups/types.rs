@@ -293,6 +293,8 @@ pub enum Opened {
         by: IdentityKey,
         /// Differences between the tip before and the tip now.
         events: Vec<GroupEvent>,
+        /// Somebody else has committed in the same epoch.
+        raced: bool,
     },
     /// A member wants to leave: any other member commits it ([`Change::CommitProposals`]).
     LeaveProposed {
@@ -320,6 +322,8 @@ pub enum GroupEvent {
     Demoted(IdentityKey),
     /// A member renewed its keys or changed how it is reached.
     Updated(IdentityKey),
+    /// A member who had lost its state is back.
+    Rejoined(IdentityKey),
     /// Another branch won: the tip is not a descendant of the tip before. Messages sent in states
     /// that are not [`super::Groups::is_on_branch`] have to be sent again.
     Switched {

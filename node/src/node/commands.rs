@@ -178,12 +178,14 @@ fn api_error(error: NodeError) -> ApiError {
             let kind = match &error {
                 GroupError::NoSuchGroup => ErrorKind::NotFound,
                 GroupError::NotMember
+                | GroupError::Stale
                 | GroupError::Leaving
                 | GroupError::Policy(_)
                 | GroupError::NothingToCommit => ErrorKind::Refused,
                 GroupError::Credential(_)
                 | GroupError::KeyPackage(_)
                 | GroupError::Welcome(_)
+                | GroupError::Offer(_)
                 | GroupError::TooLong(_)
                 | GroupError::NotMemberThen(_)
                 | GroupError::StateGone

@@ -100,6 +100,7 @@ impl Node {
             Message::TakeKeyPackage(take) => take.owner != own,
             Message::RelayRegister(_)
             | Message::SetAdmission(_)
+            | Message::ClaimMailbox(_)
             | Message::RetrieveMessages(_)
             | Message::PublishKeyPackages(_)
             | Message::Ack(_) => caller.is_some_and(|caller| keeper.allowed.contains(caller)),

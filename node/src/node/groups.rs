@@ -11,10 +11,12 @@ use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
 use crate::delivery::Purpose;
-use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, LostWork};
+use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
 use crate::store::Tx;
 
+/// Own commits of lost branches that wait to be done again.
+const MAX_REDO: usize = 256;
 /// Bytes of a group's name.
 const MAX_GROUP_NAME: usize = 160;
 
@@ -175,7 +177,12 @@ impl Node {
     }
 
     /// A proposal to leave ends with its epoch: in the next one it is made again.
-    fn leave_again(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
+    pub(super) fn leave_again(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<(), NodeError> {
         if !self.groups.summary(tx, group)?.leaving {
             return Ok(());
         }
@@ -235,7 +242,7 @@ impl Node {
             // Somebody else has committed in what was the tip, and makes what is.
             conversation.update_unheard = 0;
         }
-        let mut switched = None;
+        let mut switched = false;
         let mut moved = BTreeSet::new();
         self.fellows_of.remove(&group);
         for event in events {
@@ -243,32 +250,17 @@ impl Node {
                 moved.insert(who);
             }
             if let GroupEvent::Switched { lost } = event {
-                switched = Some(lost);
+                switched = true;
+                conversation.redo.extend(lost);
+                conversation.redo.truncate(MAX_REDO);
+                self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
             } else {
                 self.group_event(tx, &mut conversation, group, by, &event, now)?;
             }
         }
         conversation.save(tx)?;
-        if conversation.standing != Standing::Removed {
-            // On another branch, leaves may be other ones than were last learnt.
-            let only = switched.is_none().then_some(&moved);
-            self.learn_members(tx, &group, only)?;
-        }
-        if conversation.standing == Standing::Leaving {
-            self.leave_again(tx, &group, now)?;
-        }
-        if switched.is_some() {
-            self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
-        }
-        if conversation.standing != Standing::Active {
-            // Nothing can be said in it any more.
-            return Ok(());
-        }
-        if let Some(lost) = switched {
-            self.redo_lost(tx, &mut conversation, &group, lost, now)?;
-            self.resend_lost(tx, &conversation, &group, now)?;
-        }
-        self.flush_intents(tx, &mut conversation, now)
+        self.follow(group, switched, moved);
+        Ok(())
     }
 
     fn group_event(
@@ -338,62 +330,17 @@ impl Node {
                     if left { "you left".to_owned() } else { format!("{actor} removed you") };
                 (api::Change::Removed, Some(own), text)
             }
+            GroupEvent::Rejoined(who) => {
+                self.welcome_back(group, *who);
+                let change = api::Change::Rejoined;
+                return self.tell_group(tx, conversation, change, Some(by), Some(*who), now);
+            }
             GroupEvent::Switched { .. } => return Ok(()),
         };
         if let ConversationId::Group(_) = conversation.id {
             self.notice(tx, conversation, by, text, now)?;
         }
         self.tell_group(tx, conversation, change, Some(by), who, now)
-    }
-
-    /// Does again what our commits on a lost branch did, where it still makes sense.
-    fn redo_lost(
-        &mut self,
-        tx: &Tx,
-        conversation: &mut Conversation,
-        group: &GroupId,
-        lost: Vec<LostWork>,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        for work in lost {
-            let summary = self.groups.summary(tx, group)?;
-            let is_member = |key: &IdentityKey| summary.member(key).is_some();
-            let change = match work {
-                LostWork::Added(people) => {
-                    for who in people.into_iter().filter(|who| !is_member(who)) {
-                        self.wish(tx, *group, who, now)?;
-                    }
-                    continue;
-                }
-                LostWork::Removed(people) => {
-                    let still: Vec<_> = people.into_iter().filter(|who| is_member(who)).collect();
-                    if still.is_empty() {
-                        continue;
-                    }
-                    Change::Remove(still)
-                }
-                LostWork::Renamed(name) => Change::Rename(name),
-                LostWork::Promoted(who) if is_member(&who) => Change::Promote(who),
-                LostWork::Demoted(who) if is_member(&who) => Change::Demote(who),
-                LostWork::Promoted(_) | LostWork::Demoted(_) => continue,
-                LostWork::Updated => {
-                    conversation.update_due = true;
-                    conversation.save(tx)?;
-                    continue;
-                }
-                LostWork::LeavesCommitted(_) if summary.leave_proposed.is_empty() => continue,
-                LostWork::LeavesCommitted(_) => Change::CommitProposals,
-            };
-            match self.groups.change(tx, group, change, now) {
-                Ok(changed) => {
-                    let to: Vec<_> = changed.recipients.iter().map(|(key, _)| *key).collect();
-                    self.post(tx, *group, changed.commit, &to, &Purpose::Commit(*group), now)?;
-                }
-                Err(GroupError::Store(error)) => return Err(error.into()),
-                Err(error) => tracing::debug!(%error, "lost work does not make sense any more"),
-            }
-        }
-        Ok(())
     }
 
     /// Somebody wants to leave. The first member in leaf order that is not leaving commits it at

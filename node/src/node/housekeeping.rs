@@ -114,6 +114,7 @@ impl Node {
             self.open_mailbox(key, now);
         }
         self.learn_identity(tx, peer, now)?;
+        self.compare_later(key, now);
         if let Some(mut contact) = Contacts::find(tx, &key)? {
             contact.last_seen = Some(now.wall);
             Contacts::save(tx, &contact)?;

@@ -57,6 +57,7 @@ impl Node {
             Message::RelayInfoRequest(_) => Some(Message::RelayInfo(self.relay_info(now))),
             Message::RelayRegister(_)
             | Message::SetAdmission(_)
+            | Message::ClaimMailbox(_)
             | Message::RetrieveMessages(_)
             | Message::PublishKeyPackages(_) => {
                 Some(refusal(ErrorCode::NotAllowed, "this node keeps no mailbox for you"))
@@ -162,6 +163,11 @@ impl Node {
             Verdict::Applied | Verdict::Duplicate | Verdict::Deferred => {
                 StoreResult { refused: None, expires_at: None, retry_after: None }
             }
+            Verdict::Crowded => StoreResult {
+                refused: Some(ErrorCode::QuotaExceeded),
+                expires_at: None,
+                retry_after: Some(RETRY_AFTER),
+            },
             // To somebody we know it is said that the blob has come to its end, so that it is not
             // sent again; a stranger learns that it was of no use.
             Verdict::NoInvitation => refused(ErrorCode::NotAdmitted),

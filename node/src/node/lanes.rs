@@ -13,7 +13,6 @@ use sremp_common::wire::{
 use super::{Call, Node, NodeError};
 use crate::api::{EventBody, MessageState, PathPolicy};
 use crate::conversations::History;
-use crate::delivery::outbox::PARCEL_LIFETIME;
 use crate::delivery::{Company, Lane, Means, Outbox, Parcel, Path, Purpose, Shipment, Step};
 use crate::identity::{Contacts, Reach};
 use crate::store::Tx;
@@ -79,7 +78,7 @@ impl Node {
             lane.rest();
             return Ok(());
         };
-        if now.wall.since(first.made) > PARCEL_LIFETIME && lane.is_quiet() {
+        if now.wall.since(first.made) > first.purpose.lifetime() && lane.is_quiet() {
             lane.gone(first.blob);
             self.awake.insert(*recipient);
             return self.give_up(tx, first, &[*recipient], TOO_OLD, now);
@@ -237,7 +236,7 @@ impl Node {
                     stored.push(recipient);
                 }
                 Outcome::TryAgain(at_least) => {
-                    let expired = now.wall.since(parcel.made) > PARCEL_LIFETIME;
+                    let expired = now.wall.since(parcel.made) > parcel.purpose.lifetime();
                     let reach = Reach::of(tx, &recipient)?;
                     let means = self.means(tx, &recipient, &reach)?;
                     let lane = self.lanes.entry(recipient).or_default();
@@ -289,7 +288,7 @@ impl Node {
             }
             // Welcomes may have waited for this commit.
             Purpose::Commit(_) => self.release_held(parcel.blob),
-            Purpose::Welcome(..) | Purpose::Receipt => {}
+            Purpose::Welcome(..) | Purpose::Receipt | Purpose::Note => {}
         }
         Ok(())
     }

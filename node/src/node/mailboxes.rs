@@ -1,7 +1,7 @@
 //! Our mailboxes at relays: opened, told whom to let in, stocked with key packages, read.
 //!
 //! ```text
-//!   session up ─→ register ─→ admission ─→ key packages ─→ retrieve ─→ (live)
+//!   session up ─→ register ─→ claim ─→ admission ─→ key packages ─→ retrieve ─→ (live)
 //! ```
 //! Every step starts when the one before was answered, so that a key package is never handed out
 //! before its token opens the mailbox.
@@ -9,13 +9,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sremp_common::id::{IdentityKey, Token};
+use sremp_common::id::{IdentityKey, Incarnation, Token};
 use sremp_common::identity::RelayRecord;
 use sremp_common::limit::{MAX_BLOB, MAX_WINDOW};
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{
-    Ack, Bin, List, Message, MessageBatch, PublishKeyPackages, RelayCapabilities, RelayRegister,
-    RetrieveMessages, SetAdmission,
+    Ack, Bin, ClaimMailbox, ErrorCode, List, Message, MessageBatch, PublishKeyPackages,
+    RelayCapabilities, RelayRegister, RetrieveMessages, SetAdmission,
 };
 
 use super::{Call, Node, NodeError};
@@ -40,6 +40,10 @@ const LOW_STOCK: u32 = 5;
 /// Seconds that we want blobs to be kept.
 const STORAGE_DURATION: u32 = 30 * 86_400;
 
+/// Time after the start for which messages wait until a relay has said that no other copy of this
+/// home was there since.
+const PROOF_AWAITED: Duration = Duration::from_secs(1);
+
 /// A relay of ours, as stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RelayRow {
@@ -51,6 +55,10 @@ pub(super) struct RelayRow {
     /// When its stock of key packages was last made anew.
     #[serde(default)]
     pub(super) published_at: Option<Timestamp>,
+    /// The claim that the relay confirmed last, and the one that is on its way. A relay that is new
+    /// here is taken over: whatever stands there is from before it was removed.
+    #[serde(default)]
+    pub(super) claims: (Option<Incarnation>, Option<Incarnation>),
     /// The invitation that came with the relay's link: shown whenever the mailbox is opened.
     #[serde(default)]
     pub(super) invite: Option<Token>,
@@ -67,12 +75,17 @@ pub(super) struct Mailbox {
     stocked: u32,
     /// Blobs were left at the relay, because there was no room for what waits for its epoch.
     left_behind: bool,
+    /// Claimed in this run.
+    claimed: bool,
+    /// Another copy of this home reads it.
+    pub(super) taken: bool,
 }
 
 /// What a call to a relay of ours was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Register,
+    Claim,
     Admission,
     Publish,
     Retrieve,
@@ -93,6 +106,7 @@ impl Node {
 
     pub(super) fn load_mailboxes(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         for row in Self::relay_rows(tx)? {
+            self.unproved_until = Some(now.instant + PROOF_AWAITED);
             self.keep_mailbox(&row.record, row.invite, now);
         }
         Ok(())
@@ -135,6 +149,12 @@ impl Node {
         match (step, result) {
             // The list is told again with the next change; the mailbox stands as it is.
             (Step::Refresh, Err(CallError::Refused(_))) => self.admission_changed = true,
+            (Step::Claim, Err(CallError::Refused(refused)))
+                if refused.code == ErrorCode::Stale && refused.retry_after.is_none() =>
+            {
+                self.distrust_all(tx, now)?;
+                self.claim_mailbox(tx, relay, true, now)?;
+            }
             (_, Err(error)) => {
                 mailbox.error = Some(if let CallError::Refused(body) = &error {
                     format!("refused: {}", &*body.text)
@@ -142,14 +162,24 @@ impl Node {
                     error.to_string()
                 });
                 mailbox.open = false;
+                if let (Step::Claim, CallError::Refused(refused)) = (step, &error) {
+                    mailbox.taken = refused.code == ErrorCode::Stale;
+                }
                 // A relay that refuses, or does not answer, is dialled anew, with growing pauses.
                 if !matches!(error, CallError::Closed | CallError::Unreachable) {
-                    let code = sremp_common::wire::ErrorCode::Goodbye;
+                    let code = ErrorCode::Goodbye;
                     self.transport.close_peer(&relay, code, now);
                 }
             }
             (Step::Register, Ok(Message::RelayRegistered(registered))) => {
                 mailbox.stocked = registered.key_packages;
+                self.claim_mailbox(tx, relay, false, now)?;
+            }
+            (Step::Claim, Ok(_)) => {
+                mailbox.claimed = true;
+                mailbox.taken = false;
+                Self::claim_confirmed(tx, &relay)?;
+                self.proved(tx)?;
                 Tokens::fill_spares(tx, &mut self.entropy, now)?;
                 let message = Self::admission_for(tx, &relay)?;
                 self.call_relay(relay, Step::Admission, message, now);
@@ -168,6 +198,55 @@ impl Node {
                 self.tell_connection(tx, &relay, crate::api::ConnectionKind::Relay, change, now)?;
             }
             (_, Ok(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// Says that it is this copy of the home that reads the mailbox.
+    fn claim_mailbox(
+        &mut self,
+        tx: &Tx,
+        relay: IdentityKey,
+        take_over: bool,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let key = relay.as_bytes();
+        let Some(mut row) = tx.read::<RelayRow>(Table::Relays, key)? else { return Ok(()) };
+        let known: Vec<Incarnation> = match row.claims {
+            _ if take_over => Vec::new(),
+            (confirmed, under_way) => confirmed.into_iter().chain(under_way).collect(),
+        };
+        // One that was not confirmed may stand or not: it is used again until it is.
+        let fresh = row.claims.1.unwrap_or_else(|| Incarnation::new(self.entropy.array()));
+        row.claims.1 = Some(fresh);
+        tx.write(Table::Relays, key, &row)?;
+        let started = self.mailboxes.get(&relay).is_some_and(|mailbox| !mailbox.claimed);
+        let claim = ClaimMailbox { fresh, known: List::truncated(known), started };
+        self.call_relay(relay, Step::Claim, Message::ClaimMailbox(claim), now);
+        Ok(())
+    }
+
+    fn claim_confirmed(tx: &Tx, relay: &IdentityKey) -> Result<(), StoreError> {
+        let Some(mut row) = tx.read::<RelayRow>(Table::Relays, relay.as_bytes())? else {
+            return Ok(());
+        };
+        if let Some(fresh) = row.claims.1.take() {
+            row.claims.0 = Some(fresh);
+        }
+        tx.write(Table::Relays, relay.as_bytes(), &row)
+    }
+
+    /// Whether it is not certain yet that no other copy of this home has sent since: a relay would
+    /// know. For a moment after the start this is waited for.
+    pub(super) fn is_unproved(&self, now: Now) -> bool {
+        self.mailboxes.values().any(|mailbox| mailbox.taken)
+            || self.unproved_until.is_some_and(|until| now.instant < until)
+    }
+
+    /// A relay says that no other copy was there, or the wait for that is over.
+    pub(super) fn proved(&mut self, tx: &Tx) -> Result<(), NodeError> {
+        if self.unproved_until.take().is_some() {
+            self.load_follow_ups(tx)?;
         }
         Ok(())
     }
@@ -210,6 +289,19 @@ impl Node {
             mailbox.stocked = u32::try_from(STOCK).unwrap_or(u32::MAX);
         }
         self.call_relay(relay, Step::Publish, Message::PublishKeyPackages(publish), now);
+        Ok(())
+    }
+
+    /// Key packages in stock were made by another copy of this home: their keys may not be here.
+    pub(super) fn replace_stocks(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for mut row in Self::relay_rows(tx)? {
+            row.published_at = None;
+            let relay = row.record.identity_key;
+            tx.write(Table::Relays, relay.as_bytes(), &row)?;
+            if self.mailboxes.get(&relay).is_some_and(|mailbox| mailbox.open) {
+                self.publish_key_packages(tx, relay, now)?;
+            }
+        }
         Ok(())
     }
 

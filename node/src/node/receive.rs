@@ -18,7 +18,7 @@ use crate::conversations::{
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{
-    GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, StateId, WelcomeError,
+    GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, SEALED_NOTE, StateId, WelcomeError,
 };
 use crate::identity::{Contact, Contacts, Reach, TokenSource, Tokens};
 use crate::store::{StoreError, Tx};
@@ -81,14 +81,15 @@ impl Node {
             }
         };
         let mut verdict = verdict;
-        if verdict == Verdict::NoInvitation {
-            // Not recorded: the same blob from somebody whom we know by then is worth a look.
+        if matches!(verdict, Verdict::NoInvitation | Verdict::Crowded) {
+            // Not recorded: the same blob is worth a look when it comes again.
             return Ok(verdict);
         }
         if verdict == Verdict::Deferred {
             if !is_new {
                 return Ok(verdict);
             }
+            self.unread(now);
             let bytes = blob.to_vec();
             let deferred = Deferred { received_at: now.wall, from_stranger, bytes };
             if !Inbox::defer(tx, id, &deferred)? {
@@ -139,6 +140,7 @@ impl Node {
             Err(OpenError::UnknownState) => return self.apply_sealed(tx, blob, from_stranger, now),
             Err(OpenError::Early(_)) => return Ok(Verdict::Deferred),
             Err(OpenError::Duplicate(_)) => return Ok(Verdict::Duplicate),
+            Err(OpenError::TooManyRivals(_)) => return Ok(Verdict::Crowded),
             Err(OpenError::Store(error)) => return Err(error.into()),
             Err(error) => return Ok(Verdict::Invalid(error.to_string())),
         };
@@ -154,8 +156,11 @@ impl Node {
             Opened::Receipt { group, from, ids, kind, .. } => {
                 self.apply_receipt(tx, group, from, &ids, kind, now)
             }
-            Opened::Changed { group, by, events } => {
+            Opened::Changed { group, by, events, raced } => {
                 self.retry_deferred = true;
+                if raced {
+                    self.raced(tx, group, now)?;
+                }
                 self.group_changed(tx, group, by, events, now)?;
                 Ok(Verdict::Applied)
             }
@@ -193,6 +198,7 @@ impl Node {
             Contacts::save(tx, &contact)?;
         }
         self.heard_in(tx, &mut conversation, &group, &state)?;
+        self.look_after(tx, &group, &state, &sender, now)?;
         if let Kind::Profile(profile) = &kind {
             self.learn_profile(tx, &sender, &profile.identity, now)?;
             return Ok(Verdict::Applied);
@@ -332,6 +338,7 @@ impl Node {
         match kind {
             SEALED_WELCOME => {}
             SEALED_PART => return self.apply_part(tx, &body, from_stranger, now),
+            SEALED_NOTE if !from_stranger => return self.apply_note(tx, &body, now),
             _ => return Ok(Verdict::Invalid("a sealed blob of unknown kind".into())),
         }
         let body: WelcomeBody = match decode(&body) {

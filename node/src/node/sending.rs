@@ -22,6 +22,10 @@ use crate::store::{Table, Tx};
 
 /// Own messages after which the leaf keys are renewed: the promise of healing after a compromise.
 const UPDATE_AFTER_MESSAGES: u32 = 100;
+/// How many messages earlier some members renew them.
+const UPDATE_SPREAD: u32 = 20;
+/// How much earlier some do by time.
+const UPDATE_SPREAD_TIME: Duration = Duration::from_secs(3600);
 /// Renewals without an echo: states are kept for eight epochs.
 const MAX_UNHEARD: u32 = 5;
 /// Age at which they are renewed with the next message.
@@ -136,6 +140,10 @@ impl Node {
             return Ok(());
         }
         let Some(group) = self.settled_group(tx, conversation, now)? else { return Ok(()) };
+        let unsettled = self.unsettled.contains_key(&group) || self.is_unproved(now);
+        if unsettled || self.groups.is_stale(tx, &group)? {
+            return Ok(());
+        }
         // All at once: renewing keys comes here again for what still waits.
         waiting.iter().for_each(|(key, _)| tx.delete(Table::Intents, key));
         for (key, _) in waiting {
@@ -184,9 +192,7 @@ impl Node {
         row: &mut MessageRow,
         now: Now,
     ) -> Result<(), NodeError> {
-        let kind =
-            Kind::Text(TextBody { text: Text::truncated(&row.text), reply_to: row.reply_to });
-        let content = Content::new(row.message_id, &kind, row.lamport, row.sent_at);
+        let content = content_of(row);
         let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
         let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
         row.sealed_in = Some((*group, sealed.state));
@@ -212,13 +218,18 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         conversation.since_update = conversation.since_update.saturating_add(1);
-        let by_count = conversation.since_update > UPDATE_AFTER_MESSAGES
+        // A little earlier on each member and in each group: not all renew at once.
+        let early = group.as_bytes().first().copied().unwrap_or(0)
+            ^ self.own.key().as_bytes().first().copied().unwrap_or(0);
+        let early = u32::from(early) % UPDATE_SPREAD;
+        let by_count = conversation.since_update > UPDATE_AFTER_MESSAGES.saturating_sub(early)
             && (conversation.update_unheard < MAX_UNHEARD
                 || self.groups.member_count(tx, group)? > MAX_RECEIPT_MEMBERS);
         let due = conversation.update_due
             || by_count
             || (conversation.since_update == 1
-                && now.wall.since(self.groups.summary(tx, group)?.own_update_at) > UPDATE_AFTER);
+                && now.wall.since(self.groups.summary(tx, group)?.own_update_at)
+                    > UPDATE_AFTER.saturating_sub(UPDATE_SPREAD_TIME.saturating_mul(early)));
         if due {
             conversation.update_due = false;
             conversation.since_update = 0;
@@ -246,21 +257,55 @@ impl Node {
     }
 
     /// Another branch of a group won: what we wrote on the lost one is encrypted again, under the
-    /// same message ids; whoever has it already shows it once.
+    /// same message ids; whoever has it already shows it once. When we ourselves were `lost`, that
+    /// is everything that some member has not confirmed.
     pub(super) fn resend_lost(
         &mut self,
         tx: &Tx,
-        conversation: &Conversation,
         group: &GroupId,
+        lost: bool,
         now: Now,
     ) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        let unconfirmed = |row: &MessageRow| {
+            let waits = |(_, state): &(_, MessageState)| {
+                matches!(state, MessageState::Queued | MessageState::Sent)
+            };
+            row.receipts && row.recipients.iter().any(waits)
+        };
         for mut row in History::page(tx, conversation.id, None, MAX_RESENT)? {
             let Some((sealed_group, state)) = row.sealed_in else { continue };
-            let ours = row.outgoing && sealed_group == *group;
-            if !ours || self.groups.is_on_branch(tx, group, &state)? {
+            if !row.outgoing || sealed_group != *group {
                 continue;
             }
-            self.seal_message(tx, group, &mut row, now)?;
+            let is_lost = !self.groups.is_on_branch(tx, group, &state)?;
+            if is_lost || (lost && unconfirmed(&row)) {
+                self.seal_message(tx, group, &mut row, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A member lost its state and is back: what we wrote and it never confirmed is encrypted again, for
+    /// it alone.
+    pub(super) fn resend_to(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        for row in History::page(tx, conversation.id, None, MAX_RESENT)? {
+            let unconfirmed = |(key, state): &(IdentityKey, MessageState)| {
+                *key == who && matches!(state, MessageState::Queued | MessageState::Sent)
+            };
+            if !row.outgoing || row.sealed_in.is_none() || !row.recipients.iter().any(unconfirmed) {
+                continue;
+            }
+            let content = content_of(&row);
+            let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
+            self.post(tx, *group, sealed.blob, &[who], &Purpose::Message(row.message_id), now)?;
         }
         Ok(())
     }
@@ -284,6 +329,12 @@ impl Node {
         self.post(tx, *group, sealed.blob, &recipients, &Purpose::Receipt, now)?;
         Ok(())
     }
+}
+
+/// What is encrypted for a message of ours.
+fn content_of(row: &MessageRow) -> Content {
+    let kind = Kind::Text(TextBody { text: Text::truncated(&row.text), reply_to: row.reply_to });
+    Content::new(row.message_id, &kind, row.lamport, row.sent_at)
 }
 
 /// A message id as a person or program writes it.

@@ -43,6 +43,7 @@ impl Node {
             place,
             retired_at: None,
             published_at: None,
+            claims: (None, None),
             invite: link.invite,
         };
         tx.write(Table::Relays, record.identity_key.as_bytes(), &row)?;

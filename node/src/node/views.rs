@@ -1,7 +1,10 @@
 //! How rows look from outside: the plain data of the local interface.
 
+use std::collections::BTreeMap;
+
 use sremp_common::id::{GroupId, IdentityKey};
-use sremp_common::time::Now;
+use sremp_common::text::decode_identity_key;
+use sremp_common::time::{Now, Timestamp};
 
 use super::{Node, NodeError};
 use crate::api::{
@@ -9,11 +12,16 @@ use crate::api::{
     MessageState, MessageView, PathState, RecipientView, RelayRecordView, Reply, Role, SessionView,
     StatusView,
 };
-use crate::conversations::{Conversation, ConversationId, Invites, MessageRow, Requests, Standing};
+use crate::conversations::{
+    Conversation, ConversationId, History, Invites, MessageRow, Requests, Standing,
+};
 use crate::delivery::Outbox;
 use crate::groups;
 use crate::identity::{Contact, Contacts, Reach};
 use crate::store::Tx;
+
+/// History rows in which the last words of members are looked for.
+const LOOKED_THROUGH: usize = 500;
 
 impl Node {
     /// What somebody calls themselves, as far as known: from the contact, else nothing.
@@ -143,6 +151,7 @@ impl Node {
         let own = self.own.key();
         let standing = Conversation::of_group(tx, &group)?
             .map_or(Standing::Active, |conversation| conversation.standing);
+        let healing = self.healing_view(&group);
         let mut members = Vec::new();
         for member in summary.members.iter() {
             members.push(self.member_view(tx, member.identity_key, role(member.role), false)?);
@@ -151,14 +160,19 @@ impl Node {
             members.push(self.member_view(tx, invite.who, Role::Member, true)?);
         }
         members.iter_mut().for_each(|member| member.is_me = member.id == own.to_string());
+        self.note_last_seen(tx, &group, &mut members)?;
         Ok(Reply::Group(Box::new(GroupView {
             id: group.to_string(),
             name: summary.name,
             epoch: summary.epoch,
             epoch_authenticator: sremp_common::id::hex(&summary.epoch_authenticator),
             suite: summary.suite,
-            state: group_state(standing),
+            state: match (standing, &healing) {
+                (Standing::Active, Some(_)) => GroupState::Recovering,
+                _ => group_state(standing),
+            },
             members,
+            healing,
         })))
     }
 
@@ -177,7 +191,31 @@ impl Node {
             role,
             is_me: key == self.own.key(),
             pending,
+            last_seen: None,
         })
+    }
+
+    /// When each member of a group was last heard: what they wrote last, and whatever else a contact
+    /// has let us know.
+    fn note_last_seen(
+        &self,
+        tx: &Tx,
+        group: &GroupId,
+        members: &mut [MemberView],
+    ) -> Result<(), NodeError> {
+        let mut seen: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for row in History::page(tx, ConversationId::Group(*group), None, LOOKED_THROUGH)? {
+            if let Some(at) = row.received_at.filter(|_| row.kind == "text") {
+                seen.insert(row.from.to_string(), at);
+            }
+        }
+        for member in members.iter_mut().filter(|member| !member.is_me) {
+            let key = decode_identity_key(&member.id).ok();
+            let contact = key.map(|key| Contacts::find(tx, &key)).transpose()?.flatten();
+            let wrote = seen.get(&member.id).copied();
+            member.last_seen = contact.and_then(|contact| contact.last_seen).max(wrote);
+        }
+        Ok(())
     }
 
     pub(super) fn group_row(

@@ -51,6 +51,10 @@ tables! {
     Groups = "groups",
     /// One row for each retained state: its wrap keys (`groups`).
     GroupStates = "group-states",
+    /// The wrapped commit that led into each retained state, for whoever misses it (`groups`).
+    GroupCommits = "group-commits",
+    /// Epoch authenticators of states that were left behind (`groups`).
+    GroupPast = "group-past",
     /// The rows of OpenMLS (`groups`).
     Mls = "mls",
     /// Our own key packages, and Welcomes that were used (`groups`).

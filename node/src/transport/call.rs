@@ -176,7 +176,7 @@ impl Expected {
         Some(match message {
             Message::RelayInfoRequest(_) => Self::RelayInfo,
             Message::RelayRegister(_) => Self::RelayRegistered,
-            Message::SetAdmission(_) => Self::Done,
+            Message::SetAdmission(_) | Message::ClaimMailbox(_) => Self::Done,
             Message::StoreMessage(store) => Self::StoreResponse(store.recipients.len()),
             Message::RetrieveMessages(_) => Self::Stream,
             Message::Ack(_) | Message::KeyPackagesLow(_) => Self::Nothing,

@@ -3,7 +3,8 @@
 use sremp_common::id::{IdentityKey, Token};
 use sremp_common::time::Now;
 use sremp_common::wire::{
-    Done, ErrorCode, Message, RelayInfo, RelayLimits, RelayRegister, RelayRegistered, SetAdmission,
+    ClaimMailbox, Done, ErrorCode, Message, RelayInfo, RelayLimits, RelayRegister, RelayRegistered,
+    SetAdmission,
 };
 
 use super::{
@@ -11,6 +12,9 @@ use super::{
     refuse_until,
 };
 use crate::store::{Mailboxes, StoreError};
+
+/// Seconds after which a copy of a home may ask whether the other one is gone.
+const RETRY_COPY: u32 = 20;
 
 impl Engine {
     pub(super) fn register<S: Mailboxes + ?Sized>(
@@ -38,6 +42,29 @@ impl Engine {
             bytes: mailbox.bytes,
             key_packages: mailbox.key_packages,
         }))
+    }
+
+    /// Marks which copy of the owner's home reads the mailbox. Refused when another one has been here
+    /// since: with `retry_after` while that one is connected.
+    pub(super) fn claim<S: Mailboxes + ?Sized>(
+        &mut self,
+        store: &mut S,
+        session: SessionId,
+        owner: IdentityKey,
+        body: &ClaimMailbox,
+    ) -> Result<Message, StoreError> {
+        let is_known = store.claim(&owner)?.is_none_or(|stands| body.known.contains(&stands));
+        let is_read = self.readers.get(&owner).is_some_and(|reader| reader.session != session);
+        if is_read && (body.started || !is_known) {
+            let text = "another copy of this home is connected now";
+            return Ok(refuse_until(ErrorCode::Stale, RETRY_COPY, text));
+        }
+        if !is_known && !body.known.is_empty() {
+            return Ok(refuse(ErrorCode::Stale, "another copy of this home was here since"));
+        }
+        store.set_claim(&owner, body.fresh)?;
+        self.written(Durability::Now);
+        Ok(Message::Done(Done {}))
     }
 
     /// Why somebody new is not let in, if there is a reason. What is used up by letting them in is

@@ -40,6 +40,7 @@ struct ModelBox {
     /// Oldest first.
     published: Vec<Vec<u8>>,
     last_resort: Option<Vec<u8>>,
+    claim: Option<Incarnation>,
 }
 
 /// A token, and its use on one day.
@@ -115,6 +116,15 @@ impl Mailboxes for Model {
         mailbox.max_blob = wishes.max_message_size;
         mailbox.retention = wishes.max_storage_duration;
         Ok(mailbox.view())
+    }
+
+    fn claim(&mut self, owner: &IdentityKey) -> Result<Option<Incarnation>, StoreError> {
+        Ok(self.boxes.get(owner).and_then(|mailbox| mailbox.claim))
+    }
+
+    fn set_claim(&mut self, owner: &IdentityKey, claim: Incarnation) -> Result<(), StoreError> {
+        self.boxes.get_mut(owner).ok_or(StoreError::NoMailbox)?.claim = Some(claim);
+        Ok(())
     }
 
     fn remove_mailbox(&mut self, owner: &IdentityKey, limit: usize) -> Result<bool, StoreError> {

@@ -58,6 +58,7 @@ const MAILBOXES: TableDefinition<'_, &[u8; 32], &[u8; MAILBOX_ROW]> =
 const TOKENS: TableDefinition<'_, &OwnerToken, &[u8; TOKEN_ROW]> =
     TableDefinition::new("relay.tokens");
 const SPENT: TableDefinition<'_, &WorkKey, ()> = TableDefinition::new("relay.spent");
+const CLAIMS: TableDefinition<'_, &[u8; 32], &[u8; 16]> = TableDefinition::new("relay.claims");
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("relay.state");
 
 /// Key of the row of highest sequence and totals.
@@ -256,6 +257,21 @@ impl Mailboxes for RedbMailboxes<'_> {
         Ok(mailbox)
     }
 
+    fn claim(&mut self, owner: &IdentityKey) -> Result<Option<Incarnation>, StoreError> {
+        let claims = self.transaction.open_table(CLAIMS)?;
+        let row = claims.get(owner.as_bytes())?;
+        Ok(row.map(|row| Incarnation::new(*row.value())))
+    }
+
+    fn set_claim(&mut self, owner: &IdentityKey, claim: Incarnation) -> Result<(), StoreError> {
+        if self.mailbox(owner)?.is_none() {
+            return Err(StoreError::NoMailbox);
+        }
+        let mut claims = self.transaction.open_table(CLAIMS)?;
+        claims.insert(owner.as_bytes(), claim.as_bytes())?;
+        Ok(())
+    }
+
     fn remove_mailbox(&mut self, owner: &IdentityKey, limit: usize) -> Result<bool, StoreError> {
         if self.mailbox(owner)?.is_none() {
             return Ok(true);
@@ -274,6 +290,7 @@ impl Mailboxes for RedbMailboxes<'_> {
         let (from, until) = (owner_token(owner, &[0; 32]), owner_token(owner, &[255; 32]));
         self.tokens.retain_in::<&OwnerToken, _>(&from..=&until, |_, _| false)?;
         packages::forget(self.transaction, owner)?;
+        self.transaction.open_table(CLAIMS)?.remove(owner.as_bytes())?;
         self.mailboxes.remove(owner.as_bytes())?;
         self.change_totals(|totals| totals.mailboxes = totals.mailboxes.saturating_sub(1));
         Ok(true)

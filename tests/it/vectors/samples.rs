@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use sremp_common::id::{BlobId, Incarnation, SignatureBytes, Token, hex};
 use sremp_common::identity::Identity;
 use sremp_common::wire::{
-    Ack, Admission, AdmissionClass, AdmissionEntry, Bin, Close, Done, ErrorBody, ErrorCode,
-    KeyPackageStock, KeyPackageTaken, KeyPackagesLow, List, ListServers, Lookup, LookupResponse,
-    Message, MessageBatch, PeerInfo, Ping, Pong, PublishKeyPackages, Recipient, Register,
-    Registered, Registration, RelayCapabilities, RelayInfo, RelayLimits, RelayRegister,
+    Ack, Admission, AdmissionClass, AdmissionEntry, Bin, ClaimMailbox, Close, Done, ErrorBody,
+    ErrorCode, KeyPackageStock, KeyPackageTaken, KeyPackagesLow, List, ListServers, Lookup,
+    LookupResponse, Message, MessageBatch, PeerInfo, Ping, Pong, PublishKeyPackages, Recipient,
+    Register, Registered, Registration, RelayCapabilities, RelayInfo, RelayLimits, RelayRegister,
     RelayRegistered, RetrieveMessages, Servers, SetAdmission, StoreMessage, StoreResponse,
     StoreResult, StoredMessage, TakeKeyPackage, Text, encode,
 };
@@ -124,6 +124,18 @@ fn keeper() -> Vec<Sample> {
             "relay registered",
             Message::RelayRegistered(registered),
             json!({ "info": info_fields, "messages": 3, "bytes": 5_000_000_000_u64, "key_packages": 64 }),
+        ),
+        (
+            "claim mailbox",
+            Message::ClaimMailbox(ClaimMailbox {
+                fresh: Incarnation::new([0x51; 16]),
+                known: List::truncated(vec![
+                    Incarnation::new([0x52; 16]),
+                    Incarnation::new([0x53; 16]),
+                ]),
+                started: true,
+            }),
+            json!({ "fresh": "51".repeat(16), "known": ["52".repeat(16), "53".repeat(16)], "started": true }),
         ),
         (
             "set admission",

@@ -38,6 +38,11 @@ pub(super) fn sample(number: u8, e: &mut Entropy) -> Message {
             bytes: int(e),
             key_packages: int32(e),
         }),
+        31 => Message::ClaimMailbox(ClaimMailbox {
+            fresh: Incarnation::new(e.array()),
+            known: list(e, |e| Incarnation::new(e.array())),
+            started: e.below(2) == 1,
+        }),
         20 => Message::SetAdmission(SetAdmission { entries: list(e, admission_entry) }),
         21 => {
             let blob = bin(e);

@@ -79,14 +79,21 @@ pub(super) fn group(view: &GroupView) -> String {
     table.row(["epoch", &view.epoch.to_string()]);
     table.row(["authenticator", &view.epoch_authenticator]);
     table.row(["suite", &format!("0x{:04x}", view.suite)]);
+    if let Some(healing) = &view.healing {
+        table.row(["healing", &format!("{}: {}", healing.step.word(), healing.why)]);
+    }
     let mut members = Table::default();
     for member in &view.members {
         let mut name = called(&member.name, member.alias.as_deref(), member.is_machine_account);
         if member.is_me {
             name.push_str(" (you)");
         }
-        let pending = if member.pending { "invited" } else { "" };
-        members.row([&name, member.role.word(), &member.id, pending]);
+        let seen = match (member.pending, member.last_seen) {
+            (true, _) => "invited".to_owned(),
+            (false, Some(at)) => format!("seen {}", utc(at)),
+            (false, None) => String::new(),
+        };
+        members.row([&name, member.role.word(), &member.id, &seen]);
     }
     format!("{}\n\nmembers\n{}", table.render(), super::indented(&members.render()))
 }

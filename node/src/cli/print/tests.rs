@@ -3,8 +3,8 @@
 use super::*;
 use crate::api::json::{acts_on_text, to_string};
 use crate::api::{
-    ContactView, Direction, GroupState, GroupView, MemberView, MessageKind, MessageView, PathState,
-    Reply, Role, Trust, sample,
+    ContactView, Direction, GroupState, GroupView, HealingStep, HealingView, MemberView,
+    MessageKind, MessageView, PathState, Reply, Role, Trust, sample,
 };
 
 fn shown(command: &Command, reply: &Reply, show: Show) -> String {
@@ -170,12 +170,18 @@ fn a_group_shows_its_members() {
         role: if is_me { Role::Admin } else { Role::Member },
         is_me,
         pending,
+        last_seen: None,
     };
     let group = GroupView {
         id: "00ff".into(),
         name: "club".into(),
         state: GroupState::Recovering,
         epoch_authenticator: "abcd".into(),
+        healing: Some(HealingView {
+            step: HealingStep::Checking,
+            why: "other members have changes that are missing here".into(),
+            since: sample::AT,
+        }),
         members: vec![member("ann", None, true, false), member("Bob", Some("bobby"), false, true)],
         ..sample::group("")
     };
@@ -188,6 +194,7 @@ state          recovering
 epoch          7
 authenticator  abcd
 suite          0x0001
+healing        checking: other members have changes that are missing here
 
 members
   ann (you)    admin   sremp1x

@@ -5,14 +5,26 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 use sremp_common::id::IdentityKey;
 use sremp_common::time::Timestamp;
 
 use super::branch::{self, Branch, Commit};
+use super::marks::Mark;
 use crate::groups::{LostWork, StateId};
 
 /// Epochs behind the tip whose states are kept: for late messages, and for rival commits.
 pub const MAX_PAST_EPOCHS: u64 = 8;
+
+/// Time for which a state is kept after it was left, however many epochs have followed: so that a
+/// member who commits without end cannot push an admin's commit, which is on its way, out of reach.
+const MIN_PAST_TIME: Duration = Duration::from_secs(600);
+
+/// Epochs behind the tip beyond which a state is not kept for that.
+const MAX_RECENT_EPOCHS: u64 = 64;
+
+/// States that ordinary members cannot fill: room for an admin's commit.
+const ADMINS_SHARE: usize = 64;
 
 /// How long a state is kept after it was left.
 pub const MAX_PAST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -32,6 +44,8 @@ pub(in crate::groups) struct Record {
     pub(in crate::groups) joined_epoch: u64,
     /// We want to leave.
     pub(in crate::groups) leaving: bool,
+    /// Our state may have been used elsewhere (a restored copy): nothing is sent in it any more.
+    pub(in crate::groups) stale: bool,
     states: Vec<State>,
     /// Whose Welcome we came in by; none when we made the group.
     #[serde(default)]
@@ -44,6 +58,8 @@ pub(in crate::groups) struct State {
     pub(in crate::groups) id: StateId,
     pub(in crate::groups) parent: Option<StateId>,
     pub(in crate::groups) epoch: u64,
+    /// Its epoch authenticator; zero when we are no member in it.
+    pub(in crate::groups) authenticator: ByteArray<32>,
     /// The commit that made the state; none for the state that we created or were welcomed into.
     pub(in crate::groups) commit: Option<Commit>,
     /// False when the commit removed us.
@@ -59,6 +75,36 @@ pub(in crate::groups) struct State {
     pub(in crate::groups) leaves: Vec<IdentityKey>,
     /// We ourselves proposed to leave in this state.
     pub(in crate::groups) leave_sent: bool,
+}
+
+impl State {
+    /// A state that was entered just now. What its commit was is filled in by whoever has it.
+    pub(in crate::groups) fn entered(
+        id: StateId,
+        parent: Option<StateId>,
+        epoch: u64,
+        authenticator: [u8; 32],
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            parent,
+            epoch,
+            authenticator: ByteArray::new(authenticator),
+            commit: None,
+            active: true,
+            entered_at: now,
+            left_at: None,
+            own_update_at: Timestamp::default(),
+            work: Vec::new(),
+            leaves: Vec::new(),
+            leave_sent: false,
+        }
+    }
+
+    pub(in crate::groups) const fn mark(&self) -> Mark {
+        Mark { epoch: self.epoch, authenticator: self.authenticator }
+    }
 }
 
 /// What adding a state did to the tip.
@@ -80,6 +126,7 @@ impl Record {
             tip: state.id,
             joined_epoch: state.epoch,
             leaving: false,
+            stale: false,
             states: vec![state],
             joined_by: None,
         }
@@ -96,6 +143,7 @@ impl Record {
         self.joined_epoch = state.epoch;
         self.leaving = false;
         self.joined_by = None;
+        self.stale = false;
         self.states.push(state);
     }
 
@@ -115,9 +163,10 @@ impl Record {
         self.states.iter_mut().find(|state| state.id == id)
     }
 
-    /// Whether there is room for one more state.
-    pub(in crate::groups) fn is_full(&self) -> bool {
-        self.states.len() >= MAX_STATES
+    /// Whether there is no room for one more state.
+    pub(in crate::groups) fn is_full(&self, by_admin: bool) -> bool {
+        let kept_free = if by_admin { 0 } else { ADMINS_SHARE };
+        self.states.len().saturating_add(kept_free) >= MAX_STATES
     }
 
     /// Adds the state of a commit, and decides anew which state is the tip.
@@ -155,21 +204,29 @@ impl Record {
         self.state(state).is_none() || branch::is_ancestor(&self.branches(), state, self.tip)
     }
 
-    /// Takes out the states that are not kept any longer.
-    pub(in crate::groups) fn expire(&mut self, now: Timestamp) -> Vec<StateId> {
+    /// Takes out the states that are not kept any longer, with the marks of those that the tip came
+    /// through.
+    pub(in crate::groups) fn expire(&mut self, now: Timestamp) -> Vec<(StateId, Option<Mark>)> {
         let tip = self.tip;
         let tip_epoch = self.state(tip).map_or(0, |state| state.epoch);
         let is_gone = |state: &State| {
-            let behind = tip_epoch.saturating_sub(state.epoch) > MAX_PAST_EPOCHS;
-            let too_old = state.left_at.is_some_and(|left| now.since(left) >= MAX_PAST_TIME);
-            state.id != tip && (behind || too_old)
+            let behind = tip_epoch.saturating_sub(state.epoch);
+            let age = state.left_at.map(|left| now.since(left)).unwrap_or_default();
+            let recent = age < MIN_PAST_TIME && behind <= MAX_RECENT_EPOCHS;
+            state.id != tip && ((behind > MAX_PAST_EPOCHS && !recent) || age >= MAX_PAST_TIME)
         };
-        let gone: Vec<StateId> =
-            self.states.iter().filter(|state| is_gone(state)).map(|state| state.id).collect();
+        let path = branch::path(&self.branches(), tip);
+        let past = |state: &State| path.contains(&state.id).then(|| state.mark());
+        let gone: Vec<(StateId, Option<Mark>)> = self
+            .states
+            .iter()
+            .filter(|state| is_gone(state))
+            .map(|state| (state.id, past(state)))
+            .collect();
         if gone.is_empty() {
             return gone;
         }
-        self.states.retain(|state| !gone.contains(&state.id));
+        self.states.retain(|state| !gone.iter().any(|(id, _)| *id == state.id));
         // The choice starts at the oldest ancestor of the tip that is still here.
         let mut root = tip;
         while let Some(parent) = self.state(root).and_then(|state| state.parent)
@@ -182,7 +239,7 @@ impl Record {
         gone
     }
 
-    fn branches(&self) -> Vec<Branch<'_>> {
+    pub(super) fn branches(&self) -> Vec<Branch<'_>> {
         self.states
             .iter()
             .map(|state| Branch {

@@ -1,0 +1,244 @@
+//! Notes: what one member tells another in private about where it stands in a group.
+//!
+//! ```text
+//! note = [from, group, kind, bin body, signature]      sealed to the recipient
+//! ```
+//! The signature is the sender's leaf key's, with the recipient in its context: a note cannot be passed
+//! on, and nobody but a member can make one. Notes are for members who may have no state in common, so
+//! they cannot be wrapped under one.
+
+use serde::{Deserialize, Serialize};
+use sremp_common::id::{GroupId, IdentityKey, SealKey, SignatureBytes};
+use sremp_common::label::SignatureLabel;
+use sremp_common::signed;
+use sremp_common::wire::{Bin, decode, encode};
+
+use super::convergence::marks::{Mark, Marks, Standing};
+use super::{GroupError, Groups, Offer};
+use crate::store::{Table, Tx};
+
+/// Kind of a sealed blob that holds a note.
+pub const SEALED_NOTE: u8 = 3;
+
+/// Bytes of a note's body.
+const MAX_BODY: usize = 3 * 1024 * 1024 + 1024;
+
+/// What the sender of a probe wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// Nothing: this is an answer.
+    Nothing,
+    /// To hear where the other one stands.
+    Answer,
+    /// A way back into the group.
+    Offer,
+}
+
+/// Where a member stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its tip and the states before it.
+    pub marks: Marks,
+    /// See [`Wants`].
+    pub wants: Wants,
+    /// The highest number of a message of the recipient that the sender has: whoever never wrote it
+    /// is an old copy.
+    pub yours: u64,
+}
+
+/// What a note says.
+#[derive(Clone, Debug)]
+pub enum NoteBody {
+    /// Where the sender stands.
+    Probe(Probe),
+    /// A way back into the group for the recipient.
+    Offer(Box<Offer>),
+    /// The sender cannot come back by itself: an admin is to remove and add it.
+    ReaddMe,
+}
+
+/// A note that was verified.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// In which group.
+    pub group: GroupId,
+    /// The member who wrote it, now or in a state that is still kept.
+    pub from: IdentityKey,
+    /// What it says.
+    pub body: NoteBody,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProbeData {
+    marks: Marks,
+    wants: u8,
+    yours: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NoteData {
+    from: IdentityKey,
+    group: GroupId,
+    kind: u8,
+    body: Bin<MAX_BODY>,
+    signature: SignatureBytes,
+}
+
+impl NoteBody {
+    fn parts(&self) -> (u8, Vec<u8>) {
+        match self {
+            Self::Probe(probe) => {
+                let wants = match probe.wants {
+                    Wants::Nothing => 0,
+                    Wants::Answer => 1,
+                    Wants::Offer => 2,
+                };
+                let (marks, yours) = (probe.marks.clone(), probe.yours);
+                (1, encode(&ProbeData { marks, wants, yours }))
+            }
+            Self::Offer(offer) => (2, encode(offer)),
+            Self::ReaddMe => (3, Vec::new()),
+        }
+    }
+
+    fn from_parts(kind: u8, body: &[u8]) -> Option<Self> {
+        match kind {
+            1 => {
+                let data: ProbeData = decode(body).ok()?;
+                let wants = match data.wants {
+                    0 => Wants::Nothing,
+                    1 => Wants::Answer,
+                    2 => Wants::Offer,
+                    _ => return None,
+                };
+                Some(Self::Probe(Probe { marks: data.marks, wants, yours: data.yours }))
+            }
+            2 => Some(Self::Offer(Box::new(decode(body).ok()?))),
+            3 if body.is_empty() => Some(Self::ReaddMe),
+            _ => None,
+        }
+    }
+}
+
+fn context(group: &GroupId, to: &IdentityKey, kind: u8) -> Vec<u8> {
+    encode(&(group, to, kind))
+}
+
+impl Groups {
+    /// Makes a note and seals it.
+    ///
+    /// # Errors
+    /// [`GroupError::TooLong`].
+    pub fn note(
+        &self,
+        group: &GroupId,
+        (to, seal_key): (&IdentityKey, &SealKey),
+        body: &NoteBody,
+    ) -> Result<Vec<u8>, GroupError> {
+        let (kind, body) = body.parts();
+        let ctx = context(group, to, kind);
+        let signature = self.signer.sign_labelled(SignatureLabel::GroupNote, &ctx, &body);
+        let body = Bin::new(body).map_err(|_| GroupError::TooLong(MAX_BODY))?;
+        let data = NoteData { from: self.own, group: *group, kind, body, signature };
+        self.seal(seal_key, SEALED_NOTE, &encode(&data))
+    }
+
+    /// Verifies what was sealed with [`SEALED_NOTE`]. None when it is malformed, of a group that we do
+    /// not know, or not by a member of any state that is kept.
+    ///
+    /// # Errors
+    /// [`GroupError::Store`], [`GroupError::Mls`].
+    pub fn open_note(&mut self, tx: &Tx, bytes: &[u8]) -> Result<Option<Note>, GroupError> {
+        let Ok(data) = decode::<NoteData>(bytes) else { return Ok(None) };
+        let Some(record) = self.find_record(tx, &data.group)? else { return Ok(None) };
+        // The tip first: that is where almost every sender is a member.
+        let mut states = vec![record.tip()];
+        states.extend(record.states().iter().map(|state| state.id));
+        let ctx = context(&data.group, &self.own, data.kind);
+        let mut tried = Vec::new();
+        for state in states {
+            let view = self.view(tx, &data.group, state)?;
+            let Some(member) = view.member(&data.from) else { continue };
+            if tried.contains(&member.leaf_key) {
+                continue;
+            }
+            tried.push(member.leaf_key);
+            let label = SignatureLabel::GroupNote;
+            if signed::verify(&member.leaf_key, label, &ctx, &data.body, &data.signature).is_ok() {
+                let body = NoteBody::from_parts(data.kind, &data.body);
+                return Ok(body.map(|body| Note { group: data.group, from: data.from, body }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where we stand.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn marks(&mut self, tx: &Tx, group: &GroupId) -> Result<Marks, GroupError> {
+        Ok(self.record(tx, group)?.marks())
+    }
+
+    /// What another member's marks say about both of us.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn compare(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        theirs: &Marks,
+    ) -> Result<Standing, GroupError> {
+        let was_ours = match theirs.tip() {
+            Some(tip) => Self::was_ours(tx, group, &tip)?,
+            None => false,
+        };
+        Ok(self.record(tx, group)?.compare(theirs, was_ours))
+    }
+
+    /// The wrapped commits that lead from a state on our branch to the tip, oldest first.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn commits_after(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        from: super::StateId,
+    ) -> Result<Vec<Vec<u8>>, GroupError> {
+        let states = self.record(tx, group)?.after(from);
+        let blob = |state: super::StateId| tx.get(Table::GroupCommits, state.as_bytes());
+        Ok(states
+            .into_iter()
+            .filter_map(|state| blob(state).transpose())
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Our state may have been used elsewhere since: nothing is sent in it any more until
+    /// [`Self::rejoin`].
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn distrust(&mut self, tx: &Tx, group: &GroupId) -> Result<(), GroupError> {
+        let mut record = self.record(tx, group)?.clone();
+        record.stale = true;
+        Ok(self.save_record(tx, group, record)?)
+    }
+
+    /// Whether [`Self::distrust`] holds.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn is_stale(&mut self, tx: &Tx, group: &GroupId) -> Result<bool, GroupError> {
+        Ok(self.record(tx, group)?.stale)
+    }
+
+    /// Our own place.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn mark(&mut self, tx: &Tx, group: &GroupId) -> Result<Option<Mark>, GroupError> {
+        Ok(self.record(tx, group)?.marks().tip())
+    }
+}

@@ -1,0 +1,146 @@
+//! Members that lost their state: they come back from outside, and nobody else does.
+
+use super::*;
+
+fn offer(node: &mut Node, group: &GroupId) -> Offer {
+    node.run(|groups, tx, _| groups.offer(tx, group, false)).unwrap()
+}
+
+fn rejoin(node: &mut Node, group: &GroupId, offer: &Offer) -> Result<Changed, GroupError> {
+    let leaf = node.leaf();
+    node.run(|groups, tx, now| groups.rejoin(tx, group, offer, &leaf, now))
+}
+
+#[test]
+fn a_lost_member_comes_back_and_all_agree() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    // The third member misses more than anybody keeps.
+    for _ in 0..3 {
+        let commit = nodes[0].update(&group).commit;
+        nodes[1].open(&commit).unwrap();
+    }
+    let offer = offer(&mut nodes[1], &group);
+    nodes[2].run(|groups, tx, _| groups.distrust(tx, &group)).unwrap();
+    let refused = nodes[2].run(|groups, tx, now| groups.encrypt(tx, &group, b"x", now));
+    assert!(matches!(refused, Err(GroupError::Stale)));
+    let changed = rejoin(&mut nodes[2], &group, &offer).unwrap();
+    assert_eq!(changed.recipients.len(), 2);
+    let back = nodes[2].key;
+    for node in &mut nodes[..2] {
+        let events = node.events(&changed.commit);
+        assert_eq!(events[0], GroupEvent::Rejoined(back));
+    }
+    assert_agree(&mut nodes, &group);
+    let text = nodes[2].send(&group, "back");
+    assert_eq!(nodes[0].read(&text), "back");
+    let text = nodes[0].send(&group, "welcome");
+    assert_eq!(nodes[2].read(&text), "welcome");
+    // The same commit again, and to whoever made it.
+    assert!(matches!(nodes[0].open(&changed.commit), Err(OpenError::Duplicate(_))));
+    nodes[2].restart();
+    assert_agree(&mut nodes, &group);
+}
+
+#[test]
+fn m08_an_external_commit_brings_back_members_alone_and_changes_nothing_else() {
+    let mut nodes = nodes(4);
+    let (team_nodes, stranger) = nodes.split_at_mut(3);
+    let group = team(team_nodes);
+    let way = offer(&mut team_nodes[0], &group);
+    // Somebody outside has got hold of an offer; its own record of such a group does not help.
+    let stranger = &mut stranger[0];
+    assert!(matches!(rejoin(stranger, &group, &way), Err(GroupError::NoSuchGroup)));
+    // Somebody who was removed uses an offer from before.
+    let removed = team_nodes[2].key;
+    let commit = team_nodes[0].change(&group, Change::Remove(vec![removed])).unwrap().commit;
+    team_nodes[1].open(&commit).unwrap();
+    let changed = rejoin(&mut team_nodes[2], &group, &way).unwrap();
+    for node in &mut team_nodes[..2] {
+        // A rival of the removal, and it loses against the admin.
+        assert!(node.events(&changed.commit).is_empty());
+        assert_eq!(node.members(&group).len(), 2);
+    }
+    // With an offer from after the removal it is no member any more.
+    let way = offer(&mut team_nodes[0], &group);
+    let changed = rejoin(&mut team_nodes[2], &group, &way);
+    if let Ok(changed) = changed {
+        let verdict = team_nodes[1].open(&changed.commit);
+        assert!(matches!(verdict, Err(OpenError::Policy { .. })), "{verdict:?}");
+    }
+    assert_eq!(team_nodes[1].members(&group).len(), 2);
+}
+
+#[test]
+fn m08_a_stale_group_info_loses_against_what_came_after_it() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let old = offer(&mut nodes[0], &group);
+    let name = nodes[0].change(&group, Change::Rename("newer".into())).unwrap().commit;
+    nodes[1].open(&name).unwrap();
+    let changed = rejoin(&mut nodes[2], &group, &old).unwrap();
+    for node in &mut nodes[..2] {
+        assert!(node.events(&changed.commit).is_empty(), "kept as a rival only");
+        assert_eq!(node.summary(&group).name, "newer");
+    }
+    // Whoever used it sees that it stands alone, and comes back once more.
+    let marks = nodes[2].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
+    let standing = nodes[0].run(|groups, tx, _| groups.compare(tx, &group, &marks)).unwrap();
+    assert_eq!(standing, Standing::TheyAreLost);
+    let fresh = offer(&mut nodes[0], &group);
+    let changed = rejoin(&mut nodes[2], &group, &fresh).unwrap();
+    nodes[0].open(&changed.commit).unwrap();
+    nodes[1].open(&changed.commit).unwrap();
+    assert_agree(&mut nodes, &group);
+}
+
+#[test]
+fn a_forged_or_foreign_offer_is_refused_and_changes_nothing() {
+    let mut nodes = nodes(2);
+    let group = team(&mut nodes);
+    let other = nodes[0].create(GroupKind::Group, "other");
+    let before = nodes[1].authenticator(&group);
+    let foreign = offer(&mut nodes[0], &other);
+    assert!(matches!(rejoin(&mut nodes[1], &group, &foreign), Err(GroupError::Offer(_))));
+    let good = offer(&mut nodes[0], &group);
+    let bytes = good.group_info().to_vec();
+    for place in (0..bytes.len()).step_by(7) {
+        let mut forged = bytes.clone();
+        forged[place] ^= 1;
+        let forged = good.with_group_info(forged);
+        assert!(rejoin(&mut nodes[1], &group, &forged).is_err(), "byte {place}");
+    }
+    let mut late = good;
+    late.mark.epoch += 1;
+    assert!(matches!(rejoin(&mut nodes[1], &group, &late), Err(GroupError::Offer(_))));
+    assert_eq!(nodes[1].authenticator(&group), before);
+    let text = nodes[1].send(&group, "still here");
+    assert_eq!(nodes[0].read(&text), "still here");
+}
+
+#[test]
+fn notes_are_for_one_member_and_by_one() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let seal = SealSecret::generate(&mut nodes[1].entropy);
+    let to = nodes[1].key;
+    let marks = nodes[0].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
+    let probe = NoteBody::Probe(Probe { marks, wants: Wants::Answer, yours: 7 });
+    let blob = nodes[0].groups.note(&group, (&to, &seal.public()), &probe).unwrap();
+    let (kind, bytes) = nodes[1].groups.unseal(std::slice::from_ref(&seal), &blob).unwrap();
+    assert_eq!(kind, SEALED_NOTE);
+    let mut open = |place: usize, bytes: &[u8]| {
+        let bytes = bytes.to_vec();
+        nodes[place].run(|groups, tx, _| groups.open_note(tx, &bytes)).unwrap()
+    };
+    let note = open(1, &bytes).unwrap();
+    let NoteBody::Probe(read) = note.body else { panic!("another note") };
+    assert_eq!((read.wants, read.yours), (Wants::Answer, 7));
+    // Passed on to somebody else, it says nothing; nor does any change of it.
+    assert!(open(2, &bytes).is_none());
+    for place in 0..bytes.len() {
+        let mut forged = bytes.clone();
+        forged[place] ^= 1;
+        assert!(open(1, &forged).is_none(), "byte {place}");
+    }
+}

@@ -1,0 +1,468 @@
+//! Members that fell out of step with their group are noticed and mended, one step after the other.
+//!
+//! ```text
+//!   doubt ─→ checking: members are asked where they stand, missing commits come, branches settle
+//!              └─ no state in common ─→ rejoining: an external commit, by the offer of a member
+//!                     └─ nobody offers ─→ waiting: an admin is asked to remove and add us
+//!   agreed ←───┴────────────────────────────┘
+//! ```
+//! The last step, a new group in place of one that nothing mends, is left to people.
+//!
+//! Doubts come from blobs that no state opens, from members who write in states that were left long
+//! ago, from what members tell when a session opens, and from signs that this home is an old copy.
+//! Cases are in memory: after a restart the same signs lead to the same doubts. What must not be
+//! forgotten, that an old copy must not send, is in the group's record.
+
+mod notes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sremp_common::id::{GroupId, IdentityKey};
+use sremp_common::time::{Instant, Now, Timestamp};
+
+use super::{Node, NodeError};
+use crate::api::{self, HealingStep, HealingView};
+use crate::conversations::{Conversation, Standing};
+use crate::delivery::Inbox;
+use crate::groups::{Mark, NoteBody, Offer, Role, StateId, Wants};
+use crate::store::Tx;
+
+/// Groups that are healed at a time.
+const MAX_CASES: usize = 256;
+/// What fits no state gets this long to be explained by what is still on its way.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// Pause after the first question; it doubles with each,
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Members that are asked at a time.
+const ASKED_AT_ONCE: usize = 8;
+/// Groups that are asked about when a blob fits no state: it does not say which group it is of.
+const GROUPS_AT_ONCE: usize = 4;
+/// Looks for the group of what cannot be read, before it is left alone until something new comes.
+const MAX_LOOKS: u32 = 6;
+/// Questions after which admins are asked to add us anew.
+const PATIENCE: u32 = 5;
+/// Offers that are kept in one case.
+pub(super) const MAX_OFFERS: usize = 4;
+/// Age of the newest state after which whoever writes in an older one has missed something.
+const LATE: Duration = Duration::from_secs(30);
+/// Time after which a member who was told something may be told it again.
+const TOLD_AGAIN: Duration = Duration::from_secs(600);
+/// The same for what is of no use if it was lost on the way.
+const BROUGHT_AGAIN: Duration = Duration::from_secs(20);
+/// Time for which a session must last before members compare where they stand.
+const SETTLED_SESSION: Duration = Duration::from_secs(5);
+/// Groups that are compared when a session opens.
+const COMPARED_AT_ONCE: usize = 8;
+/// What members were told is remembered for so many.
+const MAX_TOLD: usize = 8192;
+
+/// Why a group is in doubt, the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// A blob came that no state opens: it may be of this group.
+    Unread,
+    /// A member has commits that we have not.
+    Behind,
+    /// A member stands in a state that has nothing in common with ours.
+    Forked,
+    /// This home is an old copy: what was done since is not known here.
+    OldCopy,
+}
+
+/// One group that is being healed.
+#[derive(Debug)]
+pub(super) struct Case {
+    doubt: Doubt,
+    since: Timestamp,
+    next_at: Instant,
+    rounds: u32,
+    waiting: bool,
+    /// The tip when members were asked first.
+    state: StateId,
+    /// Where members stand who have nothing in common with us, or us all when we are an old copy;
+    /// and those who agree with us.
+    heard: BTreeMap<IdentityKey, Mark>,
+    /// Those who came through our state.
+    ahead: BTreeSet<IdentityKey>,
+    offers: BTreeMap<Mark, Offer>,
+}
+
+/// What one member was told last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    at: Instant,
+    mark: Option<Mark>,
+}
+
+/// What was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Telling {
+    /// Asked where they stand, because a session opened.
+    Compared,
+    /// Asked where they stand.
+    Asked,
+    /// Asked for a way back.
+    AskedBack,
+    /// Sent the commits that they miss.
+    Commits,
+    /// Offered a way back.
+    Offered,
+    /// Asked to add us anew, or did so.
+    Readd,
+}
+
+impl Telling {
+    /// After this long the same may be told again.
+    const fn pause(self) -> Duration {
+        match self {
+            Self::Asked | Self::Readd => TOLD_AGAIN,
+            Self::Compared | Self::AskedBack | Self::Commits | Self::Offered => BROUGHT_AGAIN,
+        }
+    }
+}
+
+/// All that healing keeps in memory.
+#[derive(Debug, Default)]
+pub(super) struct Healing {
+    cases: BTreeMap<GroupId, Case>,
+    told: BTreeMap<(GroupId, IdentityKey, Telling), Told>,
+    /// Sessions that opened, and when to compare.
+    sessions: BTreeMap<IdentityKey, Instant>,
+    /// When to look for the group of what cannot be read.
+    unread_at: Option<Instant>,
+    looks: u32,
+    /// The group after which the next look starts.
+    looked_at: Option<GroupId>,
+}
+
+impl Healing {
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let cases = self.cases.values().map(|case| case.next_at);
+        cases.chain(self.sessions.values().copied()).chain(self.unread_at).min()
+    }
+
+    /// Whether to tell a member something: not the same again and again.
+    fn may_tell(
+        &mut self,
+        group: &GroupId,
+        to: &IdentityKey,
+        kind: Telling,
+        mark: Option<Mark>,
+        now: Now,
+    ) -> bool {
+        let key = (*group, *to, kind);
+        let again = |told: &Told| told.mark == mark && now.instant < told.at + kind.pause();
+        if self.told.get(&key).is_some_and(again) {
+            return false;
+        }
+        if self.told.len() >= MAX_TOLD {
+            self.told.retain(|_, told| now.instant < told.at + TOLD_AGAIN);
+            if self.told.len() >= MAX_TOLD {
+                return false;
+            }
+        }
+        self.told.insert(key, Told { at: now.instant, mark });
+        true
+    }
+
+    /// A member may be asked again at once.
+    fn forget_asked(&mut self, group: &GroupId, who: &IdentityKey) {
+        self.told.remove(&(*group, *who, Telling::Asked));
+    }
+
+    /// Whether a member was asked not long ago.
+    fn was_asked(&self, group: &GroupId, who: &IdentityKey, now: Now) -> bool {
+        let asked = self.told.get(&(*group, *who, Telling::Asked));
+        asked.is_some_and(|told| now.instant < told.at + TOLD_AGAIN)
+    }
+}
+
+impl Node {
+    /// A blob came that no state opens. What explains it is mostly on its way.
+    pub(super) fn unread(&mut self, now: Now) {
+        self.healing.looks = 0;
+        self.healing.unread_at.get_or_insert(now.instant + FIRST_LOOK);
+    }
+
+    /// A session with somebody opened: a little later both compare where they stand in the groups
+    /// that they share. The one with the lower key begins.
+    pub(super) fn compare_later(&mut self, who: IdentityKey, now: Now) {
+        if self.own.key() < who && self.fellows.contains(&who) {
+            self.healing.sessions.insert(who, now.instant + SETTLED_SESSION);
+        }
+    }
+
+    /// Something does not fit in a group.
+    pub(super) fn doubt(&mut self, group: GroupId, doubt: Doubt, now: Now) {
+        let crowded = self.healing.cases.len() >= MAX_CASES;
+        if let Some(case) = self.healing.cases.get_mut(&group) {
+            if case.doubt < doubt {
+                case.doubt = doubt;
+                case.next_at = case.next_at.min(now.instant + FIRST_LOOK);
+            }
+        } else if !crowded {
+            let case = Case {
+                doubt,
+                since: now.wall,
+                next_at: now.instant + FIRST_LOOK,
+                rounds: 0,
+                waiting: false,
+                state: StateId::new([0; 16]),
+                heard: BTreeMap::new(),
+                ahead: BTreeSet::new(),
+                offers: BTreeMap::new(),
+            };
+            self.healing.cases.insert(group, case);
+        }
+    }
+
+    /// A member wrote in a state that is not the tip: when the tip is not new, it has missed commits.
+    pub(super) fn look_after(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: &StateId,
+        who: &IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if self.groups.tip(tx, group)? == *state {
+            return Ok(());
+        }
+        let entered_at = self.groups.summary(tx, group)?.entered_at;
+        if now.wall.since(entered_at) > LATE {
+            self.ask(tx, group, who, Wants::Answer, now)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with whatever is due.
+    pub(super) fn heal(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        self.look_for_unread(tx, now)?;
+        self.compare_with_sessions(tx, now)?;
+        let due =
+            |(group, case): (&GroupId, &Case)| (case.next_at <= now.instant).then_some(*group);
+        let due: Vec<GroupId> = self.healing.cases.iter().filter_map(due).collect();
+        for group in due {
+            self.heal_group(tx, group, now)?;
+        }
+        Ok(())
+    }
+
+    /// Something waits that no state opens: any group may be the one that it is of.
+    fn look_for_unread(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        if self.healing.unread_at.is_none_or(|at| at > now.instant) {
+            return Ok(());
+        }
+        self.healing.unread_at = None;
+        if !Inbox::anything_waits(tx)? {
+            return Ok(());
+        }
+        let groups = self.live_groups(tx)?;
+        let after = self.healing.looked_at;
+        let start = groups.iter().position(|group| Some(*group) > after).unwrap_or(0);
+        let turn = groups.iter().cycle().skip(start).take(GROUPS_AT_ONCE.min(groups.len()));
+        let turn: Vec<GroupId> = turn.copied().collect();
+        self.healing.looked_at = turn.last().copied();
+        for group in turn {
+            self.doubt(group, Doubt::Unread, now);
+            if let Some(case) = self.healing.cases.get_mut(&group) {
+                case.next_at = now.instant;
+            }
+        }
+        self.healing.looks = self.healing.looks.saturating_add(1);
+        if self.healing.looks < MAX_LOOKS {
+            self.healing.unread_at = Some(now.instant + pause(self.healing.looks));
+        }
+        Ok(())
+    }
+
+    fn live_groups(&self, tx: &Tx) -> Result<Vec<GroupId>, NodeError> {
+        let mut groups = Vec::new();
+        for conversation in Conversation::all(tx)? {
+            if matches!(conversation.standing, Standing::Active | Standing::Leaving) {
+                groups.extend(conversation.groups);
+            }
+        }
+        groups.sort_unstable();
+        Ok(groups)
+    }
+
+    fn compare_with_sessions(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let due = |(who, at): (&IdentityKey, &Instant)| (*at <= now.instant).then_some(*who);
+        let due: Vec<IdentityKey> = self.healing.sessions.iter().filter_map(due).collect();
+        for who in due {
+            self.healing.sessions.remove(&who);
+            if !self.transport.has_session(&who) {
+                continue;
+            }
+            let mut compared = 0_usize;
+            for group in self.live_groups(tx)? {
+                if compared >= COMPARED_AT_ONCE {
+                    break;
+                }
+                let summary = self.groups.summary(tx, &group)?;
+                if summary.active && summary.member(&who).is_some() {
+                    compared = compared.saturating_add(1);
+                    let mark = self.groups.mark(tx, &group)?;
+                    if self.healing.may_tell(&group, &who, Telling::Compared, mark, now) {
+                        self.ask_again(tx, &group, &who, Wants::Answer, now)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of one group.
+    fn heal_group(&mut self, tx: &Tx, group: GroupId, now: Now) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        let own = self.own.key();
+        let Some(case) = self.healing.cases.get_mut(&group) else { return Ok(()) };
+        let over = case.doubt == Doubt::Unread && !Inbox::anything_waits(tx)?;
+        let alone = summary.members.len() < 2;
+        if over || alone || !summary.active || summary.leaving {
+            // What could not be read was of this group, if asking about it has moved it on.
+            let helped = over && case.rounds > 0 && case.state != summary.state;
+            self.healing.cases.remove(&group);
+            return if helped {
+                self.tell_healing(tx, &group, api::Change::Recovered, now)
+            } else {
+                Ok(())
+            };
+        }
+        if case.rounds == 0 {
+            case.state = summary.state;
+        }
+        case.rounds = case.rounds.saturating_add(1);
+        let spread = self.entropy.below(1000);
+        case.next_at = now.instant + pause(case.rounds) + Duration::from_millis(spread);
+        let (doubt, rounds) = (case.doubt, case.rounds);
+        let is_lost = doubt != Doubt::Unread;
+        case.waiting |= is_lost && rounds > PATIENCE;
+        let is_waiting = case.waiting;
+        if doubt == Doubt::Unread && rounds > 2 {
+            // Nobody in this group knew of anything: it was of another one.
+            self.healing.cases.remove(&group);
+            return Ok(());
+        }
+        if rounds == 1 && is_lost {
+            self.tell_healing(tx, &group, api::Change::Checking, now)?;
+        }
+        let wants = if doubt == Doubt::OldCopy { Wants::Offer } else { Wants::Answer };
+        let mut members: Vec<(IdentityKey, bool)> = summary
+            .members
+            .iter()
+            .filter(|member| member.identity_key != own)
+            .map(|member| (member.identity_key, member.role == Role::Admin))
+            .collect();
+        let turn = usize::try_from(rounds.saturating_sub(1)).unwrap_or(0);
+        let shift = turn.saturating_mul(ASKED_AT_ONCE).checked_rem(members.len()).unwrap_or(0);
+        members.rotate_left(shift);
+        members.sort_by_key(|(who, _)| !self.transport.has_session(who));
+        for (who, _) in members.iter().take(ASKED_AT_ONCE) {
+            self.ask_again(tx, &group, who, wants, now)?;
+        }
+        if is_waiting {
+            for (who, _) in members.iter().filter(|(_, admin)| *admin).take(ASKED_AT_ONCE) {
+                let mark = self.groups.mark(tx, &group)?;
+                if self.healing.may_tell(&group, who, Telling::Readd, mark, now) {
+                    self.send_note(tx, &group, who, &NoteBody::ReaddMe, now)?;
+                }
+            }
+        }
+        self.decide(tx, group, now)
+    }
+
+    /// The group agrees with another member: whatever was in doubt is mended.
+    fn agreed(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
+        let Some(case) = self.healing.cases.get(group) else { return Ok(()) };
+        let own = self.groups.mark(tx, group)?;
+        let others_differ = case.heard.values().any(|mark| Some(*mark) != own);
+        if case.doubt == Doubt::OldCopy && self.groups.is_stale(tx, group)? || others_differ {
+            return Ok(());
+        }
+        let was_told = case.doubt != Doubt::Unread;
+        self.healing.cases.remove(group);
+        if was_told {
+            self.tell_healing(tx, group, api::Change::Recovered, now)?;
+        }
+        Ok(())
+    }
+
+    fn tell_healing(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        change: api::Change,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        let own = self.own.key();
+        self.tell_group(tx, &conversation, change, Some(own), None, now)
+    }
+
+    /// This home is an old copy: in no group may its keys be used any more.
+    pub(super) fn distrust_all(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        tracing::warn!("this home is an old copy of itself: every group is joined anew");
+        for group in self.live_groups(tx)? {
+            self.distrust(tx, group, now)?;
+        }
+        self.replace_stocks(tx, now)
+    }
+
+    /// Our state of a group may have been used elsewhere since: nothing is sent in it any more.
+    fn distrust(&mut self, tx: &Tx, group: GroupId, now: Now) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        if summary.active && summary.members.len() > 1 {
+            self.groups.distrust(tx, &group)?;
+            self.doubt(group, Doubt::OldCopy, now);
+            if let Some(case) = self.healing.cases.get_mut(&group) {
+                case.next_at = now.instant;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a restart: groups that may not be written in go on being healed.
+    pub(super) fn load_healing(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for group in self.live_groups(tx)? {
+            if self.groups.is_stale(tx, &group)? {
+                self.doubt(group, Doubt::OldCopy, now);
+            }
+        }
+        if Inbox::anything_waits(tx)? {
+            self.unread(now);
+        }
+        Ok(())
+    }
+
+    /// What the user is shown of it.
+    pub(super) fn healing_view(&self, group: &GroupId) -> Option<HealingView> {
+        let case = self.healing.cases.get(group)?;
+        if case.doubt == Doubt::Unread || case.rounds == 0 && case.doubt != Doubt::OldCopy {
+            return None;
+        }
+        let step = match (case.waiting, case.doubt) {
+            (true, _) => HealingStep::WaitingForAdmin,
+            (false, Doubt::OldCopy) => HealingStep::Rejoining,
+            (false, Doubt::Forked) if !case.heard.is_empty() => HealingStep::Rejoining,
+            (false, _) => HealingStep::Checking,
+        };
+        let why = match case.doubt {
+            Doubt::Unread => "something came that cannot be read yet",
+            Doubt::Behind => "other members have changes that are missing here",
+            Doubt::Forked => "other members are in another state of the group",
+            Doubt::OldCopy => "this home is an old copy; nothing is sent until it has rejoined",
+        };
+        Some(HealingView { step, why: why.to_owned(), since: case.since })
+    }
+}
+
+/// Pause after so many rounds: 5 s, 10 s, 20 s, up to an hour.
+fn pause(rounds: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(rounds.saturating_sub(1).min(16));
+    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+}

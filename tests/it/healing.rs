@@ -1,0 +1,224 @@
+//! Groups whose members fell out of step: noticed, and mended by themselves. Played on the simulator.
+
+use sremp_node::api::{
+    Change, Command, EventBody, GroupState, GroupView, MessageKind, MessageState, Reply,
+};
+use sremp_sim::World;
+
+/// Virtual time in which anything that can arrive has arrived.
+const A_WHILE: u64 = 30_000;
+/// Virtual time in which every step of healing has had its turn.
+const HEALED: u64 = 30 * 60_000;
+
+fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
+    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
+    match world.command(from, command) {
+        Ok(Reply::Sent(view)) => view.message_id,
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+fn state(world: &mut World, host: usize, id: &str) -> MessageState {
+    match world.command(host, Command::MessageShow { id: id.into() }) {
+        Ok(Reply::Message(view)) => view.state,
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
+    let command = Command::History { with: with.into(), limit: 1000, before: None };
+    match world.command(host, command) {
+        Ok(Reply::Messages(views)) => views
+            .into_iter()
+            .filter(|view| view.kind == MessageKind::Text)
+            .map(|view| view.text)
+            .collect(),
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+fn group(world: &mut World, host: usize, id: &str) -> GroupView {
+    match world.command(host, Command::GroupShow { group: id.into() }) {
+        Ok(Reply::Group(view)) => *view,
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+fn changes(world: &mut World, host: usize) -> Vec<Change> {
+    let command = Command::Events { after: Some(0), limit: 256 };
+    match world.command(host, command) {
+        Ok(Reply::Events(page)) => page
+            .events
+            .into_iter()
+            .filter_map(|event| {
+                if let EventBody::Group { change, .. } = event.body { Some(change) } else { None }
+            })
+            .collect(),
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+/// Nodes that know each other, and a group of all of them made by the first.
+fn team(seed: u64, count: usize) -> (World, String) {
+    let mut world = World::new(seed, count, 2);
+    world.introduce_all();
+    let members = (2..=count).map(|node| format!("contact:node{node}")).collect();
+    let command = Command::GroupCreate { name: "team".into(), members };
+    let id = match world.command(0, command) {
+        Ok(Reply::Group(view)) => view.id,
+        other => panic!("unexpected answer: {other:?}"),
+    };
+    world.pass(A_WHILE);
+    (world, id)
+}
+
+fn rename(world: &mut World, host: usize, id: &str, name: &str) {
+    let command = Command::GroupRename { group: id.into(), name: name.into() };
+    world.command(host, command).unwrap();
+}
+
+fn assert_agree(world: &mut World, hosts: &[usize], id: &str) {
+    let views: Vec<_> = hosts.iter().map(|host| group(world, *host, id)).collect();
+    let marks: Vec<_> = views.iter().map(|view| (view.epoch, &view.epoch_authenticator)).collect();
+    assert!(marks.windows(2).all(|pair| pair[0] == pair[1]), "{marks:?}");
+    for view in &views {
+        assert_eq!((view.state, &view.healing), (GroupState::Active, &None));
+    }
+}
+
+#[test]
+fn m17_a_node_restored_from_an_old_copy_notices_and_joins_its_groups_anew() {
+    let (mut world, id) = team(11, 3);
+    send(&mut world, 1, "group:team", "before the backup");
+    send(&mut world, 1, "contact:node1", "to one, before");
+    world.pass(A_WHILE);
+    world.crash(1);
+    let backup = world.backup(1);
+    world.start(1);
+    world.pass(A_WHILE);
+    // What is done after the backup is unknown to it: messages of its own, and of its keys.
+    for text in ["one", "two", "three"] {
+        send(&mut world, 1, "group:team", text);
+        send(&mut world, 1, "contact:node1", text);
+    }
+    world.pass(A_WHILE);
+    world.crash(1);
+    world.restore(1, &backup);
+    world.start(1);
+    world.pass(HEALED);
+    let told = changes(&mut world, 1);
+    assert!(told.contains(&Change::Rejoined), "it joined anew, and says so: {told:?}");
+    assert_agree(&mut world, &[0, 1, 2], &id);
+    let ids =
+        ["group:team", "contact:node1"].map(|to| send(&mut world, 1, to, "after the restore"));
+    world.pass(A_WHILE);
+    for id in ids {
+        assert_eq!(state(&mut world, 1, &id), MessageState::Delivered);
+    }
+    let expected = ["before the backup", "one", "two", "three", "after the restore"];
+    assert_eq!(texts(&mut world, 0, "group:team"), expected);
+    assert_eq!(texts(&mut world, 2, "group:team"), expected);
+    let own = texts(&mut world, 0, "contact:node2");
+    assert_eq!(own, ["to one, before", "one", "two", "three", "after the restore"]);
+}
+
+#[test]
+fn m07_a_member_from_whom_a_commit_was_withheld_gets_it_from_others() {
+    let (mut world, id) = team(12, 3);
+    send(&mut world, 2, "group:team", "hello");
+    world.pass(A_WHILE);
+    // The only relay that the commit reaches loses everything before its owner is back.
+    world.crash(2);
+    world.crash(4);
+    rename(&mut world, 0, &id, "renamed");
+    world.pass(A_WHILE);
+    world.crash(3);
+    world.forget_all(3);
+    [2, 3, 4].into_iter().for_each(|host| world.start(host));
+    world.pass(A_WHILE);
+    let name = group(&mut world, 2, &id).name;
+    send(&mut world, 0, "group:renamed", "can you read this?");
+    world.pass(HEALED);
+    let told = changes(&mut world, 2);
+    assert_eq!(name, "team");
+    assert!(told.contains(&Change::Recovered), "it says so: {told:?}");
+    assert!(texts(&mut world, 2, &id).contains(&"can you read this?".to_owned()));
+    assert_eq!(group(&mut world, 2, &id).name, "renamed");
+    assert_agree(&mut world, &[0, 1, 2], &id);
+    send(&mut world, 0, "group:renamed", "in step again");
+    world.pass(A_WHILE);
+    assert!(texts(&mut world, 2, &id).contains(&"in step again".to_owned()));
+}
+
+#[test]
+fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
+    let (mut world, id) = team(13, 4);
+    for host in 0..4 {
+        send(&mut world, host, "group:team", &format!("hello from {host}"));
+    }
+    world.pass(A_WHILE);
+    // Two sides that cannot reach each other, nor the same relay.
+    for left in [0, 1, 4] {
+        for right in [2, 3, 5] {
+            world.net.cut(left, right);
+        }
+    }
+    for round in 0..12 {
+        rename(&mut world, 0, &id, &format!("name {round}"));
+        for host in 0..4 {
+            for part in 0..5 {
+                send(
+                    &mut world,
+                    host,
+                    &format!("group:{id}"),
+                    &format!("{host} in round {round}.{part}"),
+                );
+            }
+        }
+        // Twelve epochs of one side, and longer than an epoch is kept at least.
+        world.pass(15 * 60_000);
+    }
+    world.heal();
+    world.pass(2 * 3_600_000);
+    assert_agree(&mut world, &[0, 1, 2, 3], &id);
+    assert_eq!(group(&mut world, 3, &id).name, "name 11", "the admin's side stands");
+    let mut all: Vec<Vec<String>> =
+        (0..4).map(|host| texts(&mut world, host, &format!("group:{id}"))).collect();
+    for texts in &mut all {
+        texts.sort_unstable();
+        assert!(texts.windows(2).all(|pair| pair[0] != pair[1]), "twice in one history");
+    }
+    for texts in &all {
+        let missing: Vec<_> = all[0].iter().filter(|text| !texts.contains(text)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+    assert_eq!(all[0].len(), 4 + 12 * 4 * 5, "{:?}", all[0]);
+}
+
+#[test]
+fn c17_of_two_copies_of_one_home_the_second_sends_nothing() {
+    let mut world = World::new(14, 3, 2);
+    world.introduce_all();
+    send(&mut world, 1, "contact:node1", "hello");
+    world.pass(A_WHILE);
+    world.crash(1);
+    let copy = world.backup(1);
+    world.start(1);
+    world.pass(A_WHILE);
+    // The copy runs on another machine while the first one still runs.
+    let twin = world.run_copy(1, &copy);
+    let id = send(&mut world, twin, "contact:node1", "who am I?");
+    world.pass(A_WHILE);
+    assert_eq!(state(&mut world, twin, &id), MessageState::Queued);
+    let relays = match world.command(twin, Command::RelayList) {
+        Ok(Reply::Relays(relays)) => relays,
+        other => panic!("unexpected answer: {other:?}"),
+    };
+    let errors: Vec<_> = relays.iter().filter_map(|relay| relay.error.clone()).collect();
+    assert!(errors.iter().any(|error| error.contains("another copy of this home")), "{errors:?}");
+    // The first one is not disturbed.
+    let id = send(&mut world, 1, "contact:node1", "it is me");
+    world.pass(A_WHILE);
+    assert_eq!(state(&mut world, 1, &id), MessageState::Delivered);
+    assert_eq!(texts(&mut world, 0, "contact:node2"), ["hello", "it is me"]);
+}
