@@ -23,6 +23,8 @@
 mod backup;
 mod file;
 mod packages;
+#[cfg(test)]
+mod restart;
 mod rows;
 mod rules;
 
