@@ -1,5 +1,5 @@
 //! A flood: `flood [--quick] [--json]`. Starts the relay beside it, lets well-behaved clients use
-//! it, and floods it meanwhile. Every phase ends by itself. Exit code 1 when a promise is broken.
+//! it, floods it meanwhile, fills its disk, and kills it. Every phase ends by itself. Exit code 1 when a promise is broken.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,7 @@ mod crowd;
 mod disk;
 mod honest;
 mod program;
+mod restart;
 
 #[path = "../it/relay_client.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut results = runtime.block_on(floods(Duration::from_secs(seconds)));
     results.push(runtime.block_on(disk::fill()));
+    results.push(runtime.block_on(restart::measure(if has("--quick") { 64 } else { 1024 })));
     let is_kept = results.iter().all(|result| result["kept"] == true);
     if has("--json") {
         println!("{}", json!({"kept": is_kept, "phases": results}));
