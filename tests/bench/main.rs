@@ -22,6 +22,7 @@ mod figure;
 mod memory;
 mod parts;
 mod relay;
+mod rendezvous;
 mod throughput;
 
 use std::process::ExitCode;
@@ -60,14 +61,14 @@ fn main() -> ExitCode {
             "--only" => only = arguments.next(),
             _ => {
                 eprintln!(
-                    "usage: bench [--quick] [--json] [--only direct|throughput|relay|memory]"
+                    "usage: bench [--quick] [--json] [--only direct|throughput|relay|rendezvous|memory]"
                 );
                 return ExitCode::from(2);
             }
         }
     }
     if let Some(name) = &only
-        && !["direct", "throughput", "relay", "memory"].contains(&name.as_str())
+        && !["direct", "throughput", "relay", "rendezvous", "memory"].contains(&name.as_str())
     {
         eprintln!("there is nothing called {name}");
         return ExitCode::from(2);
@@ -86,6 +87,9 @@ fn main() -> ExitCode {
     }
     if wanted("relay") {
         relay::measure(&mut report, effort);
+    }
+    if wanted("rendezvous") {
+        rendezvous::measure(&mut report, effort);
     }
     if json {
         eprint!("{}", report.table());
