@@ -4,6 +4,7 @@ mod attacks;
 mod bits;
 mod life;
 mod order;
+mod permutations;
 mod rejoin;
 mod rivals;
 mod vectors;

@@ -210,11 +210,11 @@ fn a_welcome_does_not_replace_a_live_group() {
     assert_eq!(c.authenticator(&group), state);
 }
 
-fn below(entropy: &mut Entropy, bound: usize) -> usize {
+pub(super) fn below(entropy: &mut Entropy, bound: usize) -> usize {
     usize::try_from(entropy.below(u64::try_from(bound).unwrap())).unwrap()
 }
 
-fn is_early(result: &Result<Opened, OpenError>) -> bool {
+pub(super) fn is_early(result: &Result<Opened, OpenError>) -> bool {
     matches!(result, Err(OpenError::UnknownState | OpenError::Early(_)))
 }
 
@@ -235,7 +235,12 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 /// What the act sends, if it is allowed where the actor stands.
-fn perform(node: &mut Node, group: &GroupId, what: u8, whom: IdentityKey) -> Option<Vec<u8>> {
+pub(super) fn perform(
+    node: &mut Node,
+    group: &GroupId,
+    what: u8,
+    whom: IdentityKey,
+) -> Option<Vec<u8>> {
     let change = match what {
         0..3 => Change::Update(node.leaf()),
         3 => Change::Rename(format!("for {}", whom.short())),
