@@ -53,6 +53,24 @@ impl Default for Knobs {
     }
 }
 
+impl Knobs {
+    /// What only a group that heals itself survives: forks deeper than the retained epochs, absences
+    /// beyond the retained time, relays that lose what they have acknowledged, and nobody left alone
+    /// on a branch that has lost.
+    #[must_use]
+    pub fn hard() -> Self {
+        Self {
+            changes: 14,
+            acts: 60,
+            longest_hours: 20 * 24,
+            clock_minutes: 9 * 24 * 60,
+            relays_lose: true,
+            stranded: false,
+            ..Self::default()
+        }
+    }
+}
+
 /// What a life came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupReport {

@@ -1,4 +1,4 @@
-//! Runs many seeds on all cores: `sweep [mixed | groups] [--seeds COUNT] [--from FIRST]`. A seed
+//! Runs many seeds on all cores: `sweep [mixed | groups | hard] [--seeds COUNT] [--from FIRST]`. A seed
 //! that fails prints itself and how the run went; the exit code says whether any did. To look at
 //! one of them, `--log FILTER` (as `sremp_node=debug`) prints what its machines log, on one core.
 #![allow(
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         }
         let mut value = || arguments.next().and_then(|value| value.parse::<u64>().ok());
         let known = match argument.as_str() {
-            "mixed" | "groups" => {
+            "mixed" | "groups" | "hard" => {
                 story = argument;
                 true
             }
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         };
         if !known {
             eprintln!(
-                "usage: sweep [mixed | groups] [--seeds COUNT] [--from FIRST] [--log FILTER]"
+                "usage: sweep [mixed | groups | hard] [--seeds COUNT] [--from FIRST] [--log FILTER]"
             );
             return ExitCode::from(2);
         }
@@ -67,11 +67,11 @@ fn main() -> ExitCode {
     if let Some(filter) = &log {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
     }
-    let sums = sweep(story == "groups", from, seeds, log.is_some());
+    let sums = sweep(&story, from, seeds, log.is_some());
     let failed = sums.failed.into_inner();
     let messages = sums.messages.into_inner();
     print!("{story}: {seeds} seeds, {messages} messages, ");
-    if story == "groups" {
+    if story != "mixed" {
         print!(
             "{} changes, {} members stranded, {} virtual hours, all agreed within {} virtual s, ",
             sums.changes.into_inner(),
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn sweep(groups: bool, from: u64, seeds: u64, alone: bool) -> Sums {
+fn sweep(story: &str, from: u64, seeds: u64, alone: bool) -> Sums {
     let next = AtomicU64::new(from);
     let sums = Sums::default();
     // The panics of failed seeds are printed once, below.
@@ -97,7 +97,7 @@ fn sweep(groups: bool, from: u64, seeds: u64, alone: bool) -> Sums {
             if seed >= from.saturating_add(seeds) {
                 return;
             }
-            match std::panic::catch_unwind(|| run(groups, seed)) {
+            match std::panic::catch_unwind(|| run(story, seed)) {
                 Ok(report) => sums.add(&report),
                 Err(cause) => {
                     sums.failed.fetch_add(1, Ordering::Relaxed);
@@ -115,10 +115,13 @@ fn sweep(groups: bool, from: u64, seeds: u64, alone: bool) -> Sums {
     sums
 }
 
-fn run(groups: bool, seed: u64) -> GroupReport {
-    if groups {
-        return sremp_sim::run_group_seed(seed, &Knobs::default());
+fn run(story: &str, seed: u64) -> GroupReport {
+    match story {
+        "groups" => sremp_sim::run_group_seed(seed, &Knobs::default()),
+        "hard" => sremp_sim::run_group_seed(seed, &Knobs::hard()),
+        _ => {
+            let messages = sremp_sim::run_seed(seed).messages;
+            GroupReport { messages, ..GroupReport::default() }
+        }
     }
-    let messages = sremp_sim::run_seed(seed).messages;
-    GroupReport { messages, ..GroupReport::default() }
 }
