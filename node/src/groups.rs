@@ -36,7 +36,7 @@ mod wrap;
 pub use convergence::marks::{Mark, Marks, Standing};
 pub use convergence::record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
 pub use convergence::sides::{Split, choose};
-pub use credential::LeafSigner;
+pub use credential::{CredentialError, LeafSigner};
 pub use error::{GroupError, KeyPackageError, OpenError, WelcomeError};
 pub use key_package::CheckedKeyPackage;
 pub use note::{Note, NoteBody, Probe, SEALED_NOTE, Wants};

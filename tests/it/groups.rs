@@ -108,6 +108,23 @@ fn who_is_removed_on_the_branch_that_wins_learns_of_it_whatever_it_said_on_the_o
 }
 
 #[test]
+fn an_invitation_from_the_future_waits_until_the_clock_is_right() {
+    let mut world = World::new(23, 2, 1);
+    world.introduce_all();
+    world.pass(A_WHILE);
+    world.set_clock_error(1, -3 * 24 * 3_600_000);
+    let members = vec!["contact:node2".to_owned()];
+    let command = Command::GroupCreate { name: "friends".into(), members };
+    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+    let word = format!("group:{}", view.id);
+    world.pass(A_WHILE);
+    assert!(world.command(1, Command::GroupShow { group: word.clone() }).is_err(), "not yet");
+    world.set_clock_error(1, 0);
+    world.pass(LONG);
+    assert_agree(&mut world, &[0, 1], &word);
+}
+
+#[test]
 fn lives_that_are_kept() {
     for seed in [6, 12, 14, 16, 25] {
         let report = sremp_sim::run_group_seed(seed, &Knobs::default());

@@ -28,6 +28,8 @@ impl Node {
             self.housekeeping_at = now.instant + NEXT_PASS;
         }
         self.groups.expire(tx, now)?;
+        // Our clock may have been set meanwhile.
+        self.retry_deferred = true;
         self.admission_changed |= Tokens::expire(tx, now)?;
         self.read_left_behind(now);
         Requests::expire(tx, now)?;

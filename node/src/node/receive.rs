@@ -18,7 +18,8 @@ use crate::conversations::{
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{
-    GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, SEALED_NOTE, StateId, WelcomeError,
+    CredentialError, GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, SEALED_NOTE, StateId,
+    WelcomeError,
 };
 use crate::identity::{Contact, Contacts, Reach, TokenSource, Tokens};
 use crate::store::{StoreError, Tx};
@@ -363,6 +364,10 @@ impl Node {
             Err(crate::groups::GroupError::Store(error)) => return Err(error.into()),
             Err(crate::groups::GroupError::Welcome(WelcomeError::Replayed)) => {
                 return Ok(Verdict::Duplicate);
+            }
+            // One of two clocks is wrong, perhaps ours: it waits until that has changed.
+            Err(crate::groups::GroupError::Credential(CredentialError::NotYetValid)) => {
+                return Ok(Verdict::Deferred);
             }
             Err(error) => return Ok(Verdict::Invalid(error.to_string())),
         };
