@@ -1,8 +1,8 @@
 //! Those who mean ill, from many addresses of 127.0.0.0/8.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sremp_common::connection::Connection;
@@ -197,8 +197,10 @@ async fn hold_one(
     end: Instant,
     drip: Option<Duration>,
 ) -> std::io::Result<bool> {
+    // Made once: what the crowd computes is taken from those who mean well, on this machine.
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let bytes = BYTES.get_or_init(|| first_bytes(1));
     let mut stream = connect(source, target).await?;
-    let bytes = first_bytes(1);
     let mut said = 3;
     stream.write_all(&bytes[..said]).await?;
     while Instant::now() < end {
