@@ -72,7 +72,10 @@ impl Groups {
         match kind {
             KIND_MLS => {}
             KIND_RECEIPT => return self.open_receipt(tx, &entry, &bytes),
-            KIND_REJOIN => return self.open_rejoin(tx, &entry, wrapped, &bytes, now),
+            KIND_REJOIN => {
+                let entry = self.standing(tx, entry)?;
+                return self.open_rejoin(tx, &entry, wrapped, &bytes, now);
+            }
             _ => return Err(invalid("an unknown kind of content")),
         }
         let message = MlsMessageIn::tls_deserialize_exact(&bytes)
@@ -85,11 +88,44 @@ impl Groups {
             ContentType::Application => self.open_message(tx, &entry, message.into()),
             ContentType::Proposal => self.open_proposal(tx, &entry, message.into()),
             ContentType::Commit => {
+                let entry = self.standing(tx, entry)?;
                 self.open_commit(tx, &entry, wrapped, &bytes, message.into(), now)
             }
             #[expect(unreachable_patterns, reason = "OpenMLS' features may add kinds")]
             _ => Err(invalid("an unknown kind of MLS message")),
         }
+    }
+
+    /// Whether a blob holds a commit whose state is not in the tree. A commit that was applied once can
+    /// be missing later: whoever joins anew, by a Welcome or from outside, starts another tree.
+    ///
+    /// # Errors
+    /// [`OpenError::Store`].
+    pub fn misses_commit(&mut self, tx: &Tx, blob: &[u8]) -> Result<bool, OpenError> {
+        let Some(parsed) = Blob::parse(blob) else { return Ok(false) };
+        let Some(entry) = self.index(tx)?.find(&parsed) else { return Ok(false) };
+        let entry = self.standing(tx, entry)?;
+        let Some((kind, bytes)) = entry.keys.unwrap(&parsed) else { return Ok(false) };
+        let is_commit = match kind {
+            KIND_REJOIN => true,
+            KIND_MLS => {
+                let message =
+                    MlsMessageIn::tls_deserialize_exact(&bytes).map(MlsMessageIn::extract);
+                matches!(message, Ok(MlsMessageBodyIn::PrivateMessage(message))
+                    if message.content_type() == ContentType::Commit)
+            }
+            _ => false,
+        };
+        let group = entry.group;
+        let record = self.record(tx, &group).map_err(|error| fail(group, error))?;
+        Ok(is_commit && record.state(child_id(entry.state, &bytes)).is_none())
+    }
+
+    /// The same state where the tip came through it, if it is kept twice: before and after we joined
+    /// anew. Both have the same keys; what a commit leads to belongs to the one that stands.
+    fn standing(&mut self, tx: &Tx, entry: Entry) -> Result<Entry, OpenError> {
+        let record = self.record(tx, &entry.group).map_err(|error| fail(entry.group, error))?;
+        Ok(Entry { state: record.standing_twin(entry.state), ..entry })
     }
 
     fn open_message(

@@ -53,10 +53,19 @@ impl Node {
         let id = BlobId::of(&self.own.key(), blob);
         match Inbox::verdict(tx, &id)? {
             Some(Verdict::Deferred) => return Ok(Verdict::Deferred),
+            Some(_) if self.misses_commit(tx, blob)? => {}
             Some(_) => return Ok(Verdict::Duplicate),
             None => {}
         }
         self.judge(tx, &id, blob, from_stranger, true, now)
+    }
+
+    fn misses_commit(&mut self, tx: &Tx, blob: &[u8]) -> Result<bool, StoreError> {
+        match self.groups.misses_commit(tx, blob) {
+            Ok(misses) => Ok(misses),
+            Err(OpenError::Store(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     fn judge(

@@ -204,6 +204,19 @@ impl Record {
         self.state(state).is_none() || branch::is_ancestor(&self.branches(), state, self.tip)
     }
 
+    /// The state itself, or the one with the same mark that the tip came through.
+    pub(in crate::groups) fn standing_twin(&self, id: StateId) -> StateId {
+        let Some(state) = self.state(id) else { return id };
+        let path = branch::path(&self.branches(), self.tip);
+        if path.contains(&id) {
+            return id;
+        }
+        let is_twin = |other: &&StateId| {
+            self.state(**other).is_some_and(|other| other.active && other.mark() == state.mark())
+        };
+        path.iter().find(is_twin).copied().unwrap_or(id)
+    }
+
     /// Takes out the states that are not kept any longer, with the marks of those that the tip came
     /// through.
     pub(in crate::groups) fn expire(&mut self, now: Timestamp) -> Vec<(StateId, Option<Mark>)> {
