@@ -56,6 +56,10 @@ const BROUGHT_AGAIN: Duration = Duration::from_secs(20);
 const SETTLED_SESSION: Duration = Duration::from_secs(5);
 /// Groups that are compared when a session opens.
 const COMPARED_AT_ONCE: usize = 8;
+/// Time for which an offer may take effect before a member is added anew instead.
+const OFFER_PATIENCE: Duration = Duration::from_secs(60);
+/// Members who wait to be added anew.
+const MAX_READD: usize = 256;
 /// What members were told is remembered for so many.
 const MAX_TOLD: usize = 8192;
 
@@ -131,6 +135,8 @@ pub(super) struct Healing {
     told: BTreeMap<(GroupId, IdentityKey, Telling), Told>,
     /// Sessions that opened, and when to compare.
     sessions: BTreeMap<IdentityKey, Instant>,
+    /// Members who asked to be added anew, and have not said since where they stand.
+    readd: BTreeSet<(GroupId, IdentityKey)>,
     /// When to look for the group of what cannot be read.
     unread_at: Option<Instant>,
     looks: u32,
@@ -166,6 +172,21 @@ impl Healing {
         }
         self.told.insert(key, Told { at: now.instant, mark });
         true
+    }
+
+    /// A member asks to be added anew. Its word may be old: it is asked first where it stands now.
+    fn note_readd(&mut self, group: GroupId, who: IdentityKey) {
+        if self.readd.len() < MAX_READD {
+            self.readd.insert((group, who));
+        }
+    }
+
+    /// Whether a member that is still lost has to be added anew: it asked for that, and an offer has
+    /// not helped.
+    fn takes_readd(&mut self, group: &GroupId, who: &IdentityKey, now: Now) -> bool {
+        let offered = self.told.get(&(*group, *who, Telling::Offered));
+        let had_its_chance = offered.is_some_and(|told| told.at + OFFER_PATIENCE < now.instant);
+        had_its_chance && self.readd.remove(&(*group, *who))
     }
 
     /// A member may be asked again at once.
@@ -341,7 +362,8 @@ impl Node {
         case.next_at = now.instant + pause(case.rounds) + Duration::from_millis(spread);
         let (doubt, rounds) = (case.doubt, case.rounds);
         let is_lost = doubt != Doubt::Unread;
-        case.waiting |= is_lost && rounds > PATIENCE;
+        // Whoever is merely behind, or cut off, needs no new leaf.
+        case.waiting |= doubt >= Doubt::Forked && !case.heard.is_empty() && rounds > PATIENCE;
         let is_waiting = case.waiting;
         if doubt == Doubt::Unread && rounds > 2 {
             // Nobody in this group knew of anything: it was of another one.

@@ -36,7 +36,10 @@ impl Node {
         match body {
             NoteBody::Probe(probe) => self.probed(tx, group, from, &probe, now)?,
             NoteBody::Offer(offer) => self.offered(tx, group, from, *offer, now)?,
-            NoteBody::ReaddMe => self.readd(tx, group, from, now)?,
+            NoteBody::ReaddMe => {
+                self.healing.note_readd(group, from);
+                self.ask_again(tx, &group, &from, Wants::Answer, now)?;
+            }
         }
         Ok(Verdict::Applied)
     }
@@ -73,7 +76,13 @@ impl Node {
                 self.doubt(group, Doubt::Behind, now);
                 self.ask(tx, &group, &from, Wants::Answer, now)?;
             }
+            Standing::TheyAreLost if self.healing.takes_readd(&group, &from, now) => {
+                return self.readd(tx, group, from, now);
+            }
             Standing::TheyAreLost => self.make_offer(tx, &group, &from, true, now)?,
+            Standing::Unrelated if self.healing.takes_readd(&group, &from, now) => {
+                return self.readd(tx, group, from, now);
+            }
             Standing::Unrelated => self.doubt(group, Doubt::Forked, now),
         }
         if probe.wants == Wants::Offer && standing != Standing::TheyAreLost {
