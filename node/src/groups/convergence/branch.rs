@@ -5,14 +5,15 @@
 //!
 //! 1. an admin's commit beats another member's;
 //! 2. a commit that removes a member beats a commit of that member (if removals go in a circle, so
-//!    that nobody would be left, this rule decides nothing, and the next one is left out: each of
-//!    the removed knows only how deep its own branch is);
-//! 3. the deeper branch wins (the one whose own tip has the higher epoch);
-//! 4. then the lower identity of the committer;
-//! 5. then the lower digest of the commit.
+//!    that nobody would be left, this rule decides nothing, and the next two are left out: each of
+//!    the removed knows only how far its own branch goes);
+//! 3. the branch with more commits of admins wins (from the divergence to its own tip);
+//! 4. then the deeper branch (the one whose own tip has the higher epoch);
+//! 5. then the lower identity of the committer;
+//! 6. then the lower digest of the commit.
 //!
-//! Ranks of the first divergence come before depth, so that a member without rights cannot outrun the
-//! admins by committing to its own branch.
+//! Rights come before depth, so that a member without them cannot outrun the admins by committing to
+//! its own branch, nor take back what an admin decided after the divergence.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -57,20 +58,30 @@ pub(in crate::groups) fn tip(states: &[Branch<'_>], root: StateId) -> StateId {
     // epoch is one above its parent's, whatever the order of the slice.
     let mut order: Vec<&Branch<'_>> = states.iter().collect();
     order.sort_by_key(|state| (Reverse(state.epoch), state.id));
-    let mut tips: BTreeMap<StateId, (StateId, u64)> = BTreeMap::new();
+    let mut ends: BTreeMap<StateId, End> = BTreeMap::new();
     for state in order {
         let rivals = children.get(&state.id).map_or(&[][..], Vec::as_slice);
-        let end = match winner(rivals, &tips) {
-            Some(child) => tips.get(&child).copied().unwrap_or((child, state.epoch)),
-            None => (state.id, state.epoch),
-        };
-        tips.insert(state.id, end);
+        let own = End { tip: state.id, by_admins: 0, epoch: state.epoch };
+        let mut end =
+            winner(rivals, &ends).and_then(|child| ends.get(&child)).copied().unwrap_or(own);
+        let by_admin = state.commit.is_some_and(|commit| commit.by_admin);
+        end.by_admins = end.by_admins.saturating_add(u64::from(by_admin));
+        ends.insert(state.id, end);
     }
-    tips.get(&root).map_or(root, |(tip, _)| *tip)
+    ends.get(&root).map_or(root, |end| end.tip)
+}
+
+/// Where the branch that goes on from a state ends.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    tip: StateId,
+    /// Commits of admins on the way there, the one that made the state included.
+    by_admins: u64,
+    epoch: u64,
 }
 
 /// The child whose commit stands against its rivals.
-fn winner(rivals: &[&Branch<'_>], tips: &BTreeMap<StateId, (StateId, u64)>) -> Option<StateId> {
+fn winner(rivals: &[&Branch<'_>], ends: &BTreeMap<StateId, End>) -> Option<StateId> {
     let commits = || rivals.iter().filter_map(|rival| Some((rival, rival.commit?)));
     let any_admin = commits().any(|(_, commit)| commit.by_admin);
     let in_class = || commits().filter(move |(_, commit)| commit.by_admin == any_admin);
@@ -80,9 +91,9 @@ fn winner(rivals: &[&Branch<'_>], tips: &BTreeMap<StateId, (StateId, u64)>) -> O
     in_class()
         .filter(|(_, commit)| !anybody_left || !is_removed(&commit.committer))
         .min_by_key(|(rival, commit)| {
-            let epoch = tips.get(&rival.id).map_or(rival.epoch, |(_, epoch)| *epoch);
-            let depth = if anybody_left { epoch } else { 0 };
-            (Reverse(depth), commit.committer, commit.digest, rival.id)
+            let end = ends.get(&rival.id).filter(|_| anybody_left);
+            let length = end.map_or((0, 0), |end| (end.by_admins, end.epoch));
+            (Reverse(length), commit.committer, commit.digest, rival.id)
         })
         .map(|(rival, _)| rival.id)
 }

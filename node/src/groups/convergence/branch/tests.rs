@@ -104,6 +104,20 @@ fn an_admin_beats_depth_and_identity() {
 }
 
 #[test]
+fn an_endless_stream_of_ordinary_commits_takes_back_no_decision_of_an_admin() {
+    let p = people(3);
+    // Two ordinary commits in one epoch; on one of the branches an admin has decided something.
+    let mut nodes = vec![node(1, 0, 1, p[1]), node(2, 1, 2, p[2]).admin(), node(3, 0, 1, p[0])];
+    for epoch in 2..60 {
+        nodes.push(node(epoch + 2, epoch + 1, epoch.into(), p[0]));
+        assert_eq!(chosen(&nodes), id(2), "epoch {epoch}");
+    }
+    // Among branches with as many decisions, the deeper one.
+    nodes.push(node(100, 61, 60, p[2]).admin());
+    assert_eq!(chosen(&nodes), id(100));
+}
+
+#[test]
 fn a_removal_beats_the_removed_and_their_depth() {
     let p = people(3);
     let nodes = [
@@ -166,7 +180,7 @@ fn depth_is_that_of_the_branch_that_would_stand() {
         node(4, 3, 4, p[0]),
         node(5, 1, 2, p[1]).admin(),
         node(6, 0, 1, p[1]),
-        node(7, 6, 2, p[1]),
+        node(7, 6, 2, p[1]).admin(),
     ];
     assert_eq!(chosen_in_all_orders(&nodes), id(7));
 }
