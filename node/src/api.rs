@@ -168,6 +168,8 @@ pub enum Command {
         name: String,
         /// Who is invited at once.
         members: Vec<String>,
+        /// Name or number of the MLS cipher suite; the default depends on the size.
+        suite: Option<String>,
     },
     /// All groups. Answer: [`Reply::Groups`].
     GroupList,

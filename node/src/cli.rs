@@ -288,6 +288,9 @@ pub enum Group {
         name: String,
         /// Whom to invite at once
         who: Vec<String>,
+        /// Cipher suite by name or number: x25519 (0x0001) or mlkem768x25519 (0x004F)
+        #[arg(long)]
+        suite: Option<String>,
     },
     /// All of them
     List,

@@ -25,6 +25,7 @@ mod rejoin;
 pub mod seal;
 mod states;
 mod storage;
+mod suite;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -42,6 +43,7 @@ pub use key_package::CheckedKeyPackage;
 pub use note::{Note, NoteBody, Probe, SEALED_NOTE, Wants};
 pub use padding::MAX_CONTENT;
 pub use rejoin::Offer;
+pub use suite::{NoSuchSuite, Suite};
 pub use types::{
     Change, Changed, GroupEvent, GroupKind, Joined, LeafInfo, LostWork, Member, Opened,
     ReceiptBody, ReceiptKind, Recipient, Role, Roster, Sealed, StateId, Summary,
@@ -135,6 +137,18 @@ impl Groups {
         };
         self.put(tip, loaded);
         Ok(summary)
+    }
+
+    /// The group's cipher suite.
+    ///
+    /// # Errors
+    /// As [`Self::summary`].
+    pub fn suite(&mut self, tx: &Tx, group: &GroupId) -> Result<Suite, GroupError> {
+        let tip = self.record(tx, group)?.tip();
+        let loaded = self.take(tx, group, tip)?;
+        let suite = Suite::of(loaded.mls.ciphersuite()).ok_or(GroupError::Mls("suite"));
+        self.put(tip, loaded);
+        suite
     }
 
     /// The group's tip: the state that is written in.

@@ -14,7 +14,7 @@ use sremp_common::wire::{
     Admission, Bin, List, Message, Recipient, StoreMessage, StoreResponse, StoreResult,
 };
 use sremp_node::groups::{
-    Change, GroupKind, Groups, LeafInfo, LeafSigner, Opened, ReceiptBody, ReceiptKind,
+    Change, GroupKind, Groups, LeafInfo, LeafSigner, Opened, ReceiptBody, ReceiptKind, Suite,
 };
 use sremp_node::store::{Store, Table, Tx};
 use tempfile::TempDir;
@@ -90,9 +90,12 @@ impl Parts {
     pub fn prepare() -> Self {
         let now = Clock::start().now();
         let (mut ann, mut bob) = (Member::new(1, now), Member::new(2, now));
-        let group = ann.groups.create(&ann.tx, GroupKind::Direct, "", &leaf_info(1), now).unwrap();
-        let package = bob.groups.make_key_package(&bob.tx, &leaf_info(2), false, now).unwrap();
-        let package = ann.groups.check_key_package(&package, &bob.key, now).unwrap();
+        let group = ann
+            .groups
+            .create(&ann.tx, GroupKind::Direct, "", Suite::X25519, &leaf_info(1), now)
+            .unwrap();
+        let package = bob.groups.make_key_packages(&bob.tx, &leaf_info(2), false, now).unwrap();
+        let package = ann.groups.check_key_package(&package, &bob.key, Suite::X25519, now).unwrap();
         let added = ann.groups.change(&ann.tx, &group, Change::Add(vec![package]), now).unwrap();
         bob.groups.join(&bob.tx, &added.welcome.unwrap(), now).unwrap();
         ann.accept();

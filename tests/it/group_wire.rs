@@ -68,7 +68,9 @@ fn team(seed: u64, members: usize, relays: usize) -> World {
         world.introduce(0, member);
     }
     let names = (1..=members).map(|member| format!("node{}", member + 1)).collect();
-    world.command(0, Command::GroupCreate { name: "team".into(), members: names }).unwrap();
+    world
+        .command(0, Command::GroupCreate { name: "team".into(), members: names, suite: None })
+        .unwrap();
     for _ in 0..20 {
         world.pass(5_000);
         if group_of(&mut world, 0, "team").members.len() == members + 1 {
@@ -140,7 +142,9 @@ fn the_tree_is_kept_once_for_all_who_are_invited() {
     (1..=MEMBERS).for_each(|member| world.crash(member));
     let before: BTreeSet<_> = blobs(&world, relay).into_iter().collect();
     let names = (1..=MEMBERS).map(|member| format!("node{}", member + 1)).collect();
-    world.command(0, Command::GroupCreate { name: "team".into(), members: names }).unwrap();
+    world
+        .command(0, Command::GroupCreate { name: "team".into(), members: names, suite: None })
+        .unwrap();
     world.pass(20_000);
     let mut sizes: Vec<usize> = blobs(&world, relay)
         .iter()
@@ -161,6 +165,33 @@ fn the_tree_is_kept_once_for_all_who_are_invited() {
     for member in 1..=MEMBERS {
         let theirs = group_of(&mut world, member, "team");
         assert_eq!(theirs.epoch_authenticator, ours.epoch_authenticator);
+    }
+}
+
+#[test]
+fn a_group_has_the_suite_that_was_asked_for() {
+    let mut world = World::new(9, 4, 1);
+    world.introduce_all();
+    let create = |world: &mut World, name: &str, suite: &str| {
+        let members = (2..=4).map(|node| format!("node{node}")).collect();
+        let suite = Some(suite.to_owned());
+        world.command(0, Command::GroupCreate { name: name.into(), members, suite })
+    };
+    create(&mut world, "plain", "x25519").unwrap();
+    create(&mut world, "hybrid", "0x004F").unwrap();
+    let refused = create(&mut world, "odd", "0x0003").unwrap_err();
+    assert!(refused.message.contains("mlkem768x25519 (0x004f)"), "{}", refused.message);
+    world.pass(60_000);
+    for (name, number) in [("plain", 0x0001), ("hybrid", 0x004f)] {
+        let text = format!("to {name}");
+        let command = Command::Send { to: name.into(), text, reply_to: None };
+        let Ok(Reply::Sent(sent)) = world.command(0, command) else { panic!("not sent") };
+        world.pass(20_000);
+        assert_eq!(state_of(&mut world, &sent.message_id), MessageState::Delivered);
+        for node in 0..4 {
+            let view = group_of(&mut world, node, name);
+            assert_eq!((view.suite, view.members.len()), (number, 4));
+        }
     }
 }
 

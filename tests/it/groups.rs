@@ -14,7 +14,7 @@ fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
     let mut world = World::new(seed, nodes, 1);
     world.introduce_all();
     let members = (2..=nodes).map(|number| format!("contact:node{number}")).collect();
-    let command = Command::GroupCreate { name: "friends".into(), members };
+    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
     let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
     world.pass(A_WHILE);
     let word = format!("group:{}", view.id);

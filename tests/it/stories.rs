@@ -72,7 +72,7 @@ fn trio() -> World {
 
 fn create_group(world: &mut World, members: &[&str]) -> String {
     let members = members.iter().map(|member| format!("contact:{member}")).collect();
-    let command = Command::GroupCreate { name: "friends".into(), members };
+    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
     let id = ask!(world, 0, command, Reply::Group).id;
     world.pass(A_WHILE);
     id

@@ -191,7 +191,7 @@ impl Life {
         }
         let first = self.hosts.max(2) + self.choose(nodes - self.hosts.max(2) + 1);
         let members = (1..first).map(|other| format!("contact:{}", name(other))).collect();
-        let command = Command::GroupCreate { name: "first name".to_owned(), members };
+        let command = Command::GroupCreate { name: "first name".to_owned(), members, suite: None };
         let Ok(Reply::Group(view)) = self.world.command(0, command) else { panic!("no group") };
         self.id.clone_from(&view.id);
         self.word = format!("group:{}", view.id);

@@ -163,7 +163,7 @@ impl Run {
             .collect();
         let name = format!("group {}", self.model.groups.len() + 1);
         if let Ok(Reply::Group(view)) =
-            self.world.command(host, Command::GroupCreate { name, members })
+            self.world.command(host, Command::GroupCreate { name, members, suite: None })
         {
             self.model.groups.insert(view.id, host);
         }

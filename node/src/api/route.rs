@@ -147,8 +147,9 @@ fn encode_command(command: &Command) -> HttpForm {
             form(Get, &["events", "page"]).query_if("after", after.as_ref()).query("limit", limit)
         }
 
-        C::GroupCreate { name, members } => {
-            form(Post, &["groups"]).json(&GroupNew { name: name.clone(), members: members.clone() })
+        C::GroupCreate { name, members, suite } => {
+            let (name, members, suite) = (name.clone(), members.clone(), suite.clone());
+            form(Post, &["groups"]).json(&GroupNew { name, members, suite })
         }
         C::GroupList => form(Get, &["groups"]),
         C::GroupShow { group } => form(Get, &["groups", group]),
@@ -318,8 +319,8 @@ fn about_groups(
     let empty = || json::<Empty>(body);
     let command = match (method, segments) {
         (Post, ["groups"]) => {
-            let GroupNew { name, members } = json(body)?;
-            C::GroupCreate { name, members }
+            let GroupNew { name, members, suite } = json(body)?;
+            C::GroupCreate { name, members, suite }
         }
         (Get, ["groups"]) => C::GroupList,
         (Get, ["groups", group]) => C::GroupShow { group: own(group) },

@@ -237,7 +237,7 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::MessageShow { id: own() }, Reply::Message(Box::new(message(text)))),
         (C::History { with: own(), limit: 9, before: None }, Reply::Messages(history)),
         (C::MarkRead { with: own() }, Reply::Done {}),
-        (C::GroupCreate { name: own(), members: vec![] }, a_group()),
+        (C::GroupCreate { name: own(), members: vec![], suite: None }, a_group()),
         (C::GroupList, Reply::Groups(vec![group_row(text)])),
         (C::GroupShow { group: own() }, a_group()),
         (C::GroupAdd { group: own(), who: vec![own()] }, a_group()),

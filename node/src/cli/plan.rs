@@ -152,7 +152,7 @@ fn contact(action: Contact) -> Command {
 
 fn group(action: Group) -> Command {
     match action {
-        Group::Create { name, who } => Command::GroupCreate { name, members: who },
+        Group::Create { name, who, suite } => Command::GroupCreate { name, members: who, suite },
         Group::List => Command::GroupList,
         Group::Show { group } => Command::GroupShow { group },
         Group::Add { group, who } => Command::GroupAdd { group, who },

@@ -58,8 +58,15 @@ fn every_action_means_its_command() {
             C::History { with: who(), limit: 3, before: Some(s("00ff")) },
         ),
         ("read bob", C::MarkRead { with: who() }),
-        ("group create club", C::GroupCreate { name: group(), members: vec![] }),
-        ("group create club a b", C::GroupCreate { name: group(), members: of(&["a", "b"]) }),
+        ("group create club", C::GroupCreate { name: group(), members: vec![], suite: None }),
+        (
+            "group create club a b",
+            C::GroupCreate { name: group(), members: of(&["a", "b"]), suite: None },
+        ),
+        (
+            "group create club a --suite 0x004F",
+            C::GroupCreate { name: group(), members: of(&["a"]), suite: Some("0x004F".into()) },
+        ),
         ("group list", C::GroupList),
         ("group show club", C::GroupShow { group: group() }),
         ("group add club a b", C::GroupAdd { group: group(), who: of(&["a", "b"]) }),

@@ -15,7 +15,7 @@ use sremp_common::time::Now;
 
 use super::convergence::branch::Commit;
 use super::convergence::record::Record;
-use super::extension::{SUITE, capabilities, group_extensions, leaf_extensions};
+use super::extension::{capabilities, group_extensions, leaf_extensions};
 use super::key_package::open_lifetime;
 use super::message::KIND_MLS;
 use super::policy::{self, Policy, PolicyError, Removal, Step};
@@ -24,7 +24,7 @@ use super::storage::Storage;
 use super::view::View;
 use super::{
     Change, Changed, CheckedKeyPackage, GroupError, GroupKind, Groups, LeafInfo, LostWork,
-    Recipient, Sealed, StateId,
+    Recipient, Sealed, StateId, Suite,
 };
 use crate::store::{Table, Tx};
 
@@ -64,6 +64,7 @@ impl Groups {
         tx: &Tx,
         kind: GroupKind,
         name: &str,
+        suite: Suite,
         leaf: &LeafInfo,
         now: Now,
     ) -> Result<GroupId, GroupError> {
@@ -71,7 +72,7 @@ impl Groups {
         let state = root_id(&group, &[]);
         let policy = Policy::new(kind, name, self.own)?;
         let config = MlsGroupCreateConfig::builder()
-            .ciphersuite(SUITE)
+            .ciphersuite(suite.mls())
             .capabilities(capabilities())
             .lifetime(open_lifetime())
             .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)

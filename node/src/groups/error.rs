@@ -63,8 +63,8 @@ pub enum KeyPackageError {
     /// Not a key package message, or damaged, or its signature does not hold.
     #[error("it is malformed or forged")]
     Malformed,
-    /// Another cipher suite than the one we use.
-    #[error("its cipher suite is not supported")]
+    /// None of them is for the group's cipher suite.
+    #[error("their program does not support the group's cipher suite")]
     Suite,
     /// It says nothing about its validity, or is valid for longer than is allowed.
     #[error("its lifetime is out of range")]

@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use openmls::prelude::{
-    Capabilities, Ciphersuite, CredentialType, Extension, ExtensionType, Extensions, GroupContext,
-    KeyPackage, LeafNode, RequiredCapabilitiesExtension, UnknownExtension,
+    Capabilities, CredentialType, Extension, ExtensionType, Extensions, GroupContext, KeyPackage,
+    LeafNode, RequiredCapabilitiesExtension, UnknownExtension,
 };
 use serde::{Deserialize, Serialize};
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{decode, encode};
 
 use super::credential::{self, Certified, CredentialError};
-use super::{CLOCK_MARGIN, GroupError, KeyPackageError, LeafInfo};
-
-/// The suite that every node supports (RFC 9420 section 17.1).
-pub const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+use super::{CLOCK_MARGIN, GroupError, KeyPackageError, LeafInfo, Suite};
 
 /// Group-context extension: kind, name and admins of the group (private use range).
 pub const POLICY: u16 = 0xF0A0;
@@ -33,7 +30,7 @@ pub(super) fn capabilities() -> Capabilities {
     let extensions: Vec<_> = extensions.into_iter().chain([ExtensionType::LastResort]).collect();
     Capabilities::new(
         None,
-        Some(&[SUITE]),
+        Some(&Suite::ALL.map(Suite::mls)),
         Some(&extensions),
         Some(&[]),
         Some(&[CredentialType::Basic]),

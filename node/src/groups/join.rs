@@ -13,10 +13,10 @@ use sremp_common::time::Now;
 use super::change::sender_ratchet;
 use super::convergence::record::Record;
 use super::credential::{self, credential_bytes};
-use super::extension::{SUITE, policy_bytes, verify_leaf};
+use super::extension::{policy_bytes, verify_leaf};
 use super::policy::{MAX_MEMBERS, Policy};
 use super::states::{entered, root_id};
-use super::{GroupError, GroupKind, Groups, Joined, StateId, WelcomeError};
+use super::{GroupError, GroupKind, Groups, Joined, StateId, Suite, WelcomeError};
 use crate::store::{StoreError, Tx};
 
 pub(super) fn join_config() -> MlsGroupJoinConfig {
@@ -101,7 +101,7 @@ impl Groups {
     /// Opens the Welcome with one of our key packages, and lets OpenMLS check the tree. Nothing is
     /// written but the end of the key package.
     fn stage(&self, tx: &Tx, welcome: Welcome) -> Result<StagedWelcome, GroupError> {
-        if welcome.ciphersuite() != SUITE {
+        if Suite::of(welcome.ciphersuite()).is_none() {
             return Err(WelcomeError::Malformed.into());
         }
         let provider = self.engine.provider(tx, StateId::new(self.engine.random()));

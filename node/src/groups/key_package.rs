@@ -13,8 +13,8 @@ use sremp_common::limit::MAX_KEY_PACKAGE;
 use sremp_common::time::{Now, Timestamp};
 
 use super::credential::CredentialError;
-use super::extension::{SUITE, Validity, capabilities, leaf_extensions, verify_leaf};
-use super::{CLOCK_MARGIN, GroupError, Groups, KeyPackageError, LeafInfo, StateId};
+use super::extension::{Validity, capabilities, leaf_extensions, verify_leaf};
+use super::{CLOCK_MARGIN, GroupError, Groups, KeyPackageError, LeafInfo, StateId, Suite};
 use crate::store::{StoreError, Table, Tx};
 
 /// Prefix of rows of table `KeyPackages` about our own key packages.
@@ -22,6 +22,9 @@ const OWN: u8 = b'k';
 
 /// Prefix of rows of the same table about states that a Welcome led us into.
 const WELCOMED: u8 = b'w';
+
+/// Key packages that one taker gets at once, one for each suite of their owner.
+const MAX_SUITES: usize = 8;
 
 /// Rows looked at in one pass of [`Groups::expire`].
 const MAX_EXPIRED: usize = 10_000;
@@ -61,15 +64,35 @@ pub(super) fn open_lifetime() -> Lifetime {
 }
 
 impl Groups {
-    /// Makes a key package for others to add us with, valid for 84 days, whose leaf says how to reach us.
-    /// Its private half is kept until it is used (a last resort: until it has expired). Returned as an MLS
-    /// key package message.
+    /// Makes key packages for others to add us with, one for each suite, valid for 84 days, whose leaves
+    /// say how to reach us. They go to one taker, who uses one of them. Their private halves are kept
+    /// until they are used (those of a last resort: until they have expired). Returned as MLS key package
+    /// messages, one after the other.
     ///
     /// # Errors
     /// [`GroupError::Store`], [`GroupError::Mls`].
+    pub fn make_key_packages(
+        &mut self,
+        tx: &Tx,
+        leaf: &LeafInfo,
+        last_resort: bool,
+        now: Now,
+    ) -> Result<Vec<u8>, GroupError> {
+        let mut all = Vec::new();
+        for suite in Suite::ALL {
+            all.extend(self.make_key_package(tx, suite, leaf, last_resort, now)?);
+        }
+        Ok(all)
+    }
+
+    /// As [`Self::make_key_packages`], for one suite alone.
+    ///
+    /// # Errors
+    /// As [`Self::make_key_packages`].
     pub fn make_key_package(
         &mut self,
         tx: &Tx,
+        suite: Suite,
         leaf: &LeafInfo,
         last_resort: bool,
         now: Now,
@@ -86,7 +109,7 @@ impl Groups {
             builder = builder.mark_as_last_resort();
         }
         let bundle = builder
-            .build(SUITE, &provider, &self.signer, self.signer.credential())
+            .build(suite.mls(), &provider, &self.signer, self.signer.credential())
             .map_err(failed)?;
         let reference = bundle
             .key_package()
@@ -103,8 +126,8 @@ impl Groups {
             .map_err(|_| GroupError::Mls("key package encoding"))
     }
 
-    /// Checks a key package that somebody handed out for `owner`: form, signatures, suite, certificate,
-    /// leaf, and by our clock its lifetime.
+    /// Checks the key package for a group of this suite among those that somebody handed out for `owner`:
+    /// form, signatures, suite, certificate, leaf, and by our clock its lifetime.
     ///
     /// # Errors
     /// [`GroupError::KeyPackage`], [`GroupError::Credential`].
@@ -112,12 +135,10 @@ impl Groups {
         &self,
         bytes: &[u8],
         owner: &IdentityKey,
+        suite: Suite,
         now: Now,
     ) -> Result<CheckedKeyPackage, GroupError> {
-        let key_package = self.parse(bytes)?;
-        if key_package.ciphersuite() != SUITE {
-            return Err(KeyPackageError::Suite.into());
-        }
+        let key_package = self.parse(bytes, suite)?;
         let (certified, leaf) = verify_leaf(key_package.leaf_node()).map_err(|error| {
             if error == CredentialError::LeafInfo {
                 GroupError::KeyPackage(KeyPackageError::Leaf)
@@ -133,17 +154,29 @@ impl Groups {
         Ok(CheckedKeyPackage { key_package, owner: *owner, leaf })
     }
 
-    pub(super) fn parse(&self, bytes: &[u8]) -> Result<KeyPackage, KeyPackageError> {
+    /// The one of this suite among key package messages that follow each other.
+    pub(super) fn parse(&self, bytes: &[u8], suite: Suite) -> Result<KeyPackage, KeyPackageError> {
         let malformed = || KeyPackageError::Malformed;
         if bytes.len() > MAX_KEY_PACKAGE {
             return Err(malformed());
         }
-        let message =
-            MlsMessageIn::tls_deserialize_exact(bytes).map_err(|_| KeyPackageError::Malformed)?;
-        let MlsMessageBodyIn::KeyPackage(key_package) = message.extract() else {
-            return Err(malformed());
-        };
-        let key_package: KeyPackageIn = key_package;
+        let (mut rest, mut found, mut count) = (bytes, None, 0_usize);
+        while !rest.is_empty() || count == 0 {
+            count = count.saturating_add(1);
+            // Version, wire format, version again, suite: OpenMLS keeps it to itself until it validates.
+            let number = rest.get(6..8).map(<[u8]>::to_vec);
+            let message = MlsMessageIn::tls_deserialize(&mut rest).map_err(|_| malformed())?;
+            let MlsMessageBodyIn::KeyPackage(key_package) = message.extract() else {
+                return Err(malformed());
+            };
+            if count > MAX_SUITES {
+                return Err(malformed());
+            }
+            if number.as_deref() == Some(&suite.number().to_be_bytes()) {
+                found = Some(key_package);
+            }
+        }
+        let key_package: KeyPackageIn = found.ok_or(KeyPackageError::Suite)?;
         key_package
             .validate(&self.engine.crypto, ProtocolVersion::Mls10)
             .map_err(|_| KeyPackageError::Malformed)

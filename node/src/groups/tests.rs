@@ -22,6 +22,33 @@ use crate::store::Store;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// Names the suite that the tests use.
+const SUITE_VARIABLE: &str = "SREMP_TEST_SUITE";
+
+/// The suite of every group in these tests: the post-quantum one when this run was started by
+/// [`everything_holds_with_the_post_quantum_suite`].
+pub(super) fn suite() -> Suite {
+    let named = std::env::var(SUITE_VARIABLE).ok();
+    named.map_or(Suite::X25519, |name| name.parse().unwrap())
+}
+
+/// All tests of groups once more, in a process of their own, with the other suite.
+#[test]
+fn everything_holds_with_the_post_quantum_suite() {
+    if suite() != Suite::X25519 {
+        return;
+    }
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg("groups::tests")
+        .env(SUITE_VARIABLE, Suite::MlKem768X25519.name())
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{report}");
+    let passed = report.split(" passed").next().and_then(|text| text.rsplit(' ').next());
+    assert!(passed.unwrap().parse::<usize>().unwrap() > 50, "{report}");
+}
+
 /// A fixed present, far from the real one: nothing may look at the machine's clock.
 pub(super) fn start() -> Now {
     Now { instant: Instant::from_millis(0), wall: Timestamp::from_millis(4_000_000_000_000) }
@@ -92,17 +119,18 @@ impl Node {
 
     pub(super) fn package(&mut self, last_resort: bool) -> Vec<u8> {
         let leaf = self.leaf();
-        self.run(|groups, tx, now| groups.make_key_package(tx, &leaf, last_resort, now)).unwrap()
+        self.run(|groups, tx, now| groups.make_key_package(tx, suite(), &leaf, last_resort, now))
+            .unwrap()
     }
 
     pub(super) fn checked(&self, of: &mut Self) -> CheckedKeyPackage {
         let bytes = of.package(false);
-        self.groups.check_key_package(&bytes, &of.key, self.now).unwrap()
+        self.groups.check_key_package(&bytes, &of.key, suite(), self.now).unwrap()
     }
 
     pub(super) fn create(&mut self, kind: GroupKind, name: &str) -> GroupId {
         let leaf = self.leaf();
-        self.run(|groups, tx, now| groups.create(tx, kind, name, &leaf, now)).unwrap()
+        self.run(|groups, tx, now| groups.create(tx, kind, name, suite(), &leaf, now)).unwrap()
     }
 
     pub(super) fn change(

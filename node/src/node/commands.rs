@@ -123,7 +123,9 @@ impl Node {
             }
             Command::ContactPath { who, path } => self.contact_path(tx, &who, path, now),
             Command::ContactRemove { who } => self.contact_remove(tx, &who, now),
-            Command::GroupCreate { name, members } => self.group_create(tx, &name, &members, now),
+            Command::GroupCreate { name, members, suite } => {
+                self.group_create(tx, &name, &members, suite.as_deref(), now)
+            }
             Command::GroupList => self.group_list(tx),
             Command::GroupShow { group } => {
                 let group = self.resolve_group(tx, &group)?;

@@ -11,7 +11,7 @@ use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
 use crate::delivery::Purpose;
-use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo};
+use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, Suite};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
 use crate::store::Tx;
 
@@ -55,15 +55,17 @@ impl Node {
         tx: &Tx,
         name: &str,
         members: &[String],
+        suite: Option<&str>,
         now: Now,
     ) -> Result<Reply, NodeError> {
         let name = group_name(name)?;
+        let suite = suite_of(suite, members.len())?;
         let mut invited = Vec::new();
         for who in members {
             invited.push(self.resolve_contact(tx, who)?);
         }
         let leaf = self.leaf_info(tx, now)?;
-        let group = self.groups.create(tx, GroupKind::Group, &name, &leaf, now)?;
+        let group = self.groups.create(tx, GroupKind::Group, &name, suite, &leaf, now)?;
         let mut conversation = Conversation::new(ConversationId::Group(group), name);
         conversation.stand_on(tx, group)?;
         for who in invited {
@@ -459,6 +461,15 @@ impl Node {
             ))
         })?)
     }
+}
+
+/// The suite that was asked for, or the one for a group of this size.
+fn suite_of(word: Option<&str>, _invited: usize) -> Result<Suite, ApiError> {
+    let Some(word) = word else { return Ok(Suite::X25519) };
+    word.parse().map_err(|_| {
+        let known = Suite::ALL.map(|suite| format!("{suite} (0x{:04x})", suite.number()));
+        ApiError::usage(format!("`{word}` is no cipher suite; there are: {}", known.join(", ")))
+    })
 }
 
 /// A group's name: one line, not empty, bounded.

@@ -96,7 +96,7 @@ impl Node {
             self.admission_changed = true;
         }
         let leaf = self.offered_leaf(tx, now)?;
-        let key_package = self.groups.make_key_package(tx, &leaf, false, now)?;
+        let key_package = self.groups.make_key_packages(tx, &leaf, false, now)?;
         Ok(Message::KeyPackageTaken(KeyPackageTaken {
             identity: self.own.identity().identity().clone(),
             key_package: Bin::new(key_package).unwrap_or_default(),

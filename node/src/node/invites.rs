@@ -21,7 +21,7 @@ use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
 use crate::conversations::invite::INVITE_LIFETIME;
 use crate::conversations::{Conversation, ConversationId, History, Invites};
 use crate::delivery::Backoff;
-use crate::groups::{Change, CheckedKeyPackage};
+use crate::groups::{Change, CheckedKeyPackage, GroupError, KeyPackageError};
 use crate::identity::{Contacts, Reach};
 use crate::store::{Table, Tx};
 use crate::transport::{CallError, Target};
@@ -44,6 +44,16 @@ impl Gathered {
     pub(super) const fn wake_at(&self) -> Instant {
         self.commit_at
     }
+}
+
+/// What became of key packages that were taken.
+enum Taken {
+    /// One of them fits the group.
+    Fits(Box<CheckedKeyPackage>),
+    /// They are good, but for other suites.
+    OtherSuites,
+    /// They are no good.
+    Useless,
 }
 
 /// Where the search for one person's key package stands.
@@ -206,7 +216,13 @@ impl Node {
             fetch.refused = error.code == ErrorCode::NotAdmitted;
         }
         let package = match result {
-            Ok(Message::KeyPackageTaken(taken)) => self.check_taken(tx, who, &taken, now)?,
+            Ok(Message::KeyPackageTaken(taken)) => {
+                match self.check_taken(tx, who, &taken, &group, now)? {
+                    Taken::Fits(package) => Some(*package),
+                    Taken::Useless => None,
+                    Taken::OtherSuites => return self.cannot_join(tx, group, who, now),
+                }
+            }
             Ok(_) | Err(_) => None,
         };
         let Some(package) = package else {
@@ -293,20 +309,51 @@ impl Node {
         tx: &Tx,
         who: IdentityKey,
         taken: &KeyPackageTaken,
+        group: &GroupId,
         now: Now,
-    ) -> Result<Option<CheckedKeyPackage>, NodeError> {
-        let Ok(identity) = taken.identity.verify() else { return Ok(None) };
+    ) -> Result<Taken, NodeError> {
+        let Ok(identity) = taken.identity.verify() else { return Ok(Taken::Useless) };
         if identity.key() != who {
-            return Ok(None);
+            return Ok(Taken::Useless);
         }
         self.learn_identity(tx, &identity, now)?;
-        match self.groups.check_key_package(&taken.key_package, &who, now) {
-            Ok(package) => Ok(Some(package)),
+        let suite = self.groups.suite(tx, group)?;
+        match self.groups.check_key_package(&taken.key_package, &who, suite, now) {
+            Ok(package) => Ok(Taken::Fits(Box::new(package))),
+            Err(GroupError::KeyPackage(KeyPackageError::Suite)) => Ok(Taken::OtherSuites),
             Err(error) => {
                 tracing::debug!(%error, "a key package is refused");
-                Ok(None)
+                Ok(Taken::Useless)
             }
         }
+    }
+
+    /// Somebody's program lacks the group's suite: the wish ends, and its owner reads why.
+    fn cannot_join(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        Invites::remove(tx, &group, &who);
+        let suite = self.groups.suite(tx, &group)?;
+        let name = self.name_of(tx, &who)?;
+        let why = format!(
+            "{name} cannot join: their program does not support the group's cipher suite {suite} (0x{:04x})",
+            suite.number()
+        );
+        if let Some(mut conversation) = Conversation::of_group(tx, &group)? {
+            self.fail_intents(tx, conversation.id, &why, now)?;
+            let own = self.own.key();
+            self.notice(tx, &mut conversation, own, why, now)?;
+        }
+        if self.wanted_in(tx, &who)?.is_empty() {
+            self.fetches.remove(&who);
+        } else {
+            self.start_fetch(tx, who, now)?;
+        }
+        self.add_gathered_if_complete(tx, now)
     }
 
     /// A wish that nobody could fulfil for a month ends, and the messages that waited for it fail.
@@ -324,19 +371,34 @@ impl Node {
             }
             Invites::remove(tx, &invite.group, &who);
             self.fetches.remove(&who);
-            let id = ConversationId::Contact(who);
-            for (key, _) in tx.scan_prefix(Table::Intents, &id.to_key(), usize::MAX)? {
-                tx.delete(Table::Intents, &key);
-                let Some(mut row) =
-                    tx.read::<crate::conversations::MessageRow>(Table::Messages, &key)?
-                else {
-                    continue;
-                };
-                row.state = MessageState::Failed;
-                row.error = Some("they could not be reached for 30 days".to_owned());
-                History::update(tx, &row)?;
-                self.tell_state(tx, &row, now)?;
-            }
+            let why = "they could not be reached for 30 days";
+            self.fail_intents(tx, ConversationId::Contact(who), why, now)?;
+        }
+        Ok(())
+    }
+
+    /// The messages that wait for somebody to read them fail, in a chat of two: nobody will come.
+    fn fail_intents(
+        &mut self,
+        tx: &Tx,
+        id: ConversationId,
+        why: &str,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if matches!(id, ConversationId::Group(_)) {
+            return Ok(());
+        }
+        for (key, _) in tx.scan_prefix(Table::Intents, &id.to_key(), usize::MAX)? {
+            tx.delete(Table::Intents, &key);
+            let Some(mut row) =
+                tx.read::<crate::conversations::MessageRow>(Table::Messages, &key)?
+            else {
+                continue;
+            };
+            row.state = MessageState::Failed;
+            row.error = Some(why.to_owned());
+            History::update(tx, &row)?;
+            self.tell_state(tx, &row, now)?;
         }
         Ok(())
     }

@@ -268,11 +268,11 @@ impl Node {
         let mut packages = Vec::with_capacity(STOCK);
         for _ in 0..STOCK {
             let leaf = self.stocked_leaf(tx, now)?;
-            let bytes = self.groups.make_key_package(tx, &leaf, false, now)?;
+            let bytes = self.groups.make_key_packages(tx, &leaf, false, now)?;
             packages.push(Bin::new(bytes).unwrap_or_default());
         }
         let leaf = self.stocked_leaf(tx, now)?;
-        let last_resort = self.groups.make_key_package(tx, &leaf, true, now)?;
+        let last_resort = self.groups.make_key_packages(tx, &leaf, true, now)?;
         self.call_relay(relay, Step::Refresh, Self::admission_for(tx, &relay)?, now);
         let publish = PublishKeyPackages {
             identity: self.own.identity().identity().clone(),

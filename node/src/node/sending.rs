@@ -16,7 +16,7 @@ use crate::conversations::{
 };
 use crate::delivery::outbox::MAX_PARCELS;
 use crate::delivery::{Outbox, Purpose};
-use crate::groups::{Change, GroupKind, StateId};
+use crate::groups::{Change, GroupKind, StateId, Suite};
 use crate::identity::Contacts;
 use crate::store::{Table, Tx};
 
@@ -172,7 +172,8 @@ impl Node {
                 *group
             } else {
                 let leaf = self.leaf_info(tx, now)?;
-                let group = self.groups.create(tx, GroupKind::Direct, "", &leaf, now)?;
+                let group =
+                    self.groups.create(tx, GroupKind::Direct, "", Suite::X25519, &leaf, now)?;
                 conversation.stand_on(tx, group)?;
                 group
             };

@@ -61,6 +61,9 @@ pub struct GroupNew {
     /// Who is invited at once.
     #[serde(default)]
     pub members: Vec<String>,
+    /// Name or number of the cipher suite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
 }
 
 /// `POST /v1/groups/{group}/members`

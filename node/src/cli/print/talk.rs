@@ -3,6 +3,7 @@
 use super::table::Table;
 use super::{called, utc};
 use crate::api::{Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView};
+use crate::groups::Suite;
 
 pub(super) fn history(views: &[MessageView], with_ids: bool) -> String {
     if views.is_empty() {
@@ -78,7 +79,8 @@ pub(super) fn group(view: &GroupView) -> String {
     table.row(["state", view.state.word()]);
     table.row(["epoch", &view.epoch.to_string()]);
     table.row(["authenticator", &view.epoch_authenticator]);
-    table.row(["suite", &format!("0x{:04x}", view.suite)]);
+    let suite = Suite::of_number(view.suite).map_or("", Suite::name);
+    table.row(["suite", format!("0x{:04x} {suite}", view.suite).trim_end()]);
     if let Some(healing) = &view.healing {
         table.row(["healing", &format!("{}: {}", healing.step.word(), healing.why)]);
     }

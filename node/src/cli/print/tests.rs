@@ -193,7 +193,7 @@ id             00ff
 state          recovering
 epoch          7
 authenticator  abcd
-suite          0x0001
+suite          0x0001 x25519
 healing        checking: other members have changes that are missing here
 
 members

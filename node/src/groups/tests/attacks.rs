@@ -11,7 +11,7 @@ use openmls_traits::OpenMlsProvider as _;
 
 use super::*;
 use crate::groups::credential::CredentialError;
-use crate::groups::extension::{SUITE, Validity, capabilities, group_extensions, leaf_extensions};
+use crate::groups::extension::{Validity, capabilities, group_extensions, leaf_extensions};
 use crate::groups::message::{KIND_MLS, KIND_RECEIPT};
 use crate::groups::policy::{Policy, PolicyError};
 use crate::groups::provider::Provider;
@@ -74,7 +74,7 @@ pub(super) fn group_of_id(by: &mut Node, id: &GroupId, to: &mut Node, epoch: u64
     let leaf = by.leaf();
     let policy = Policy::new(GroupKind::Group, "fake", by.key).unwrap();
     let config = MlsGroupCreateConfig::builder()
-        .ciphersuite(SUITE)
+        .ciphersuite(suite().mls())
         .capabilities(capabilities())
         .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
         .use_ratchet_tree_extension(true)
@@ -147,7 +147,7 @@ fn m09_a_key_package_is_used_once() {
     let [a, b, c] = &mut nodes[..] else { unreachable!() };
     let bytes = c.package(false);
     let welcome = |node: &mut Node, key: &IdentityKey| {
-        let package = node.groups.check_key_package(&bytes, key, node.now).unwrap();
+        let package = node.groups.check_key_package(&bytes, key, suite(), node.now).unwrap();
         let group = node.create(GroupKind::Direct, "");
         node.change(&group, Change::Add(vec![package])).unwrap().welcome.unwrap()
     };
@@ -192,7 +192,7 @@ fn m11_key_packages_of_wrong_time_suite_owner_or_form() {
     let (now, leaf) = (start().wall, b.leaf());
     let check = |node: &Node, bytes: &[u8], key: &IdentityKey, now: Now| match node
         .groups
-        .check_key_package(bytes, key, now)
+        .check_key_package(bytes, key, suite(), now)
     {
         Err(GroupError::KeyPackage(error)) => Some(error),
         Ok(_) => None,
@@ -204,19 +204,19 @@ fn m11_key_packages_of_wrong_time_suite_owner_or_form() {
     };
     let chacha = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
     for (wanted, bytes) in [
-        (None, odd(SUITE, now, now + DAY)),
-        (Some(KeyPackageError::Expired), odd(SUITE, now.minus(DAY * 2), now.minus(DAY))),
-        (Some(KeyPackageError::NotYetValid), odd(SUITE, now + DAY, now + DAY * 2)),
-        (Some(KeyPackageError::Lifetime), odd(SUITE, now, now + DAY * 365)),
-        (Some(KeyPackageError::Lifetime), odd(SUITE, now + DAY, now)),
+        (None, odd(suite().mls(), now, now + DAY)),
+        (Some(KeyPackageError::Expired), odd(suite().mls(), now.minus(DAY * 2), now.minus(DAY))),
+        (Some(KeyPackageError::NotYetValid), odd(suite().mls(), now + DAY, now + DAY * 2)),
+        (Some(KeyPackageError::Lifetime), odd(suite().mls(), now, now + DAY * 365)),
+        (Some(KeyPackageError::Lifetime), odd(suite().mls(), now + DAY, now)),
         (Some(KeyPackageError::Suite), odd(chacha, now, now + DAY)),
         (
             Some(KeyPackageError::Lifetime),
-            odd_package(&b, SUITE, None, b.signer.credential(), Some(&leaf)),
+            odd_package(&b, suite().mls(), None, b.signer.credential(), Some(&leaf)),
         ),
         (Some(KeyPackageError::Leaf), {
             let validity = Validity::starting(now);
-            odd_package(&b, SUITE, Some(validity), b.signer.credential(), None)
+            odd_package(&b, suite().mls(), Some(validity), b.signer.credential(), None)
         }),
         (Some(KeyPackageError::Malformed), b"nonsense".to_vec()),
         (Some(KeyPackageError::Malformed), vec![0; 1 << 20]),
@@ -261,8 +261,8 @@ fn m12_ghosts_are_refused() {
         (ghost.signer.credential(), None, CredentialError::LeafInfo),
     ];
     for (credential, leaf, wanted) in cases {
-        let bytes = odd_package(ghost, SUITE, Some(validity), credential, leaf);
-        let key_package = a.groups.parse(&bytes).unwrap();
+        let bytes = odd_package(ghost, suite().mls(), Some(validity), credential, leaf);
+        let key_package = a.groups.parse(&bytes, suite()).unwrap();
         let blob = forge_commit(a, &group, Odd { adds: vec![key_package], ..Odd::default() });
         let result = b.open(&blob);
         assert!(
@@ -350,7 +350,7 @@ fn commits_against_the_rules_are_refused() {
     // A proposal of another kind.
     let psk = forge(b, &group, |mls, provider, signer| {
         let psk = Psk::External(ExternalPsk::new(b"x".to_vec()));
-        let id = PreSharedKeyId::new(SUITE, provider.rand(), psk).unwrap();
+        let id = PreSharedKeyId::new(suite().mls(), provider.rand(), psk).unwrap();
         id.store(provider, &[7; 32]).unwrap();
         let proposal = Proposal::PreSharedKey(Box::new(PreSharedKeyProposal::new(id)));
         mls.commit_builder()

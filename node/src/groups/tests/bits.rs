@@ -43,9 +43,9 @@ fn m22_single_bits_of_welcome_and_key_package() {
     for bit in 0..bytes.len() * 8 {
         let mut bad = bytes.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        assert!(a.groups.check_key_package(&bad, &b.key, a.now).is_err());
+        assert!(a.groups.check_key_package(&bad, &b.key, suite(), a.now).is_err());
     }
-    let package = a.groups.check_key_package(&bytes, &b.key, a.now).unwrap();
+    let package = a.groups.check_key_package(&bytes, &b.key, suite(), a.now).unwrap();
     let group = a.create(GroupKind::Direct, "");
     let welcome = a.change(&group, Change::Add(vec![package])).unwrap().welcome.unwrap();
     for bit in (0..welcome.len() * 8).step_by(5) {

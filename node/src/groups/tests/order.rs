@@ -164,7 +164,7 @@ fn m05_replay_of_a_welcome_to_a_last_resort() {
     let [a, b] = &mut nodes[..] else { unreachable!() };
     let group = a.create(GroupKind::Group, "team");
     let bytes = b.package(true);
-    let package = a.groups.check_key_package(&bytes, &b.key, a.now).unwrap();
+    let package = a.groups.check_key_package(&bytes, &b.key, suite(), a.now).unwrap();
     let changed = a.change(&group, Change::Add(vec![package.clone()])).unwrap();
     let welcome = changed.welcome.unwrap();
     b.join(&welcome).unwrap();
