@@ -105,7 +105,10 @@ pub fn welcome(data: &[u8]) {
 /// A key package that a relay hands out.
 pub fn key_package(data: &[u8]) {
     with_groups(|groups, _, own| {
-        assert!(groups.check_key_package(data, own, NOW).is_err(), "there is none of ours");
+        assert!(
+            groups.check_key_package(data, own, sremp_node::groups::Suite::X25519, NOW).is_err(),
+            "there is none of ours"
+        );
     });
 }
 

@@ -19,6 +19,7 @@
 
 mod direct;
 mod figure;
+mod groups;
 mod memory;
 mod parts;
 mod relay;
@@ -61,14 +62,14 @@ fn main() -> ExitCode {
             "--only" => only = arguments.next(),
             _ => {
                 eprintln!(
-                    "usage: bench [--quick] [--json] [--only direct|throughput|relay|rendezvous|memory]"
+                    "usage: bench [--quick] [--json] [--only direct|throughput|relay|rendezvous|memory|groups]"
                 );
                 return ExitCode::from(2);
             }
         }
     }
     if let Some(name) = &only
-        && !["direct", "throughput", "relay", "rendezvous", "memory"].contains(&name.as_str())
+        && !["direct", "throughput", "relay", "rendezvous", "memory", "groups"].contains(&name.as_str())
     {
         eprintln!("there is nothing called {name}");
         return ExitCode::from(2);
@@ -84,6 +85,9 @@ fn main() -> ExitCode {
     }
     if wanted("throughput") {
         throughput::measure(&mut report, effort);
+    }
+    if wanted("groups") {
+        groups::measure(&mut report, effort);
     }
     if wanted("relay") {
         relay::measure(&mut report, effort);

@@ -36,8 +36,8 @@ const COMMITS: f64 = 3.0;
 pub struct Member {
     pub key: IdentityKey,
     pub signer: LeafSigner,
-    groups: Groups,
-    tx: Tx,
+    pub groups: Groups,
+    pub tx: Tx,
     _store: Store,
 }
 
@@ -54,7 +54,7 @@ impl Member {
         Self { key, signer, groups, tx, _store: store }
     }
 
-    fn accept(&mut self) {
+    pub fn accept(&mut self) {
         self.tx.accept().unwrap();
         self.groups.accepted();
     }

@@ -114,7 +114,7 @@ fn an_invitation_from_the_future_waits_until_the_clock_is_right() {
     world.pass(A_WHILE);
     world.set_clock_error(1, -3 * 24 * 3_600_000);
     let members = vec!["contact:node2".to_owned()];
-    let command = Command::GroupCreate { name: "friends".into(), members };
+    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
     let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
     let word = format!("group:{}", view.id);
     world.pass(A_WHILE);
