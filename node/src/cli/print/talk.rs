@@ -3,7 +3,6 @@
 use super::table::Table;
 use super::{called, utc};
 use crate::api::{Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView};
-use crate::groups::Suite;
 
 pub(super) fn history(views: &[MessageView], with_ids: bool) -> String {
     if views.is_empty() {
@@ -79,7 +78,11 @@ pub(super) fn group(view: &GroupView) -> String {
     table.row(["state", view.state.word()]);
     table.row(["epoch", &view.epoch.to_string()]);
     table.row(["authenticator", &view.epoch_authenticator]);
-    let suite = Suite::of_number(view.suite).map_or("", Suite::name);
+    let suite = match view.suite {
+        0x0001 => "x25519",
+        0x004f => "mlkem768x25519",
+        _ => "",
+    };
     table.row(["suite", format!("0x{:04x} {suite}", view.suite).trim_end()]);
     if let Some(healing) = &view.healing {
         table.row(["healing", &format!("{}: {}", healing.step.word(), healing.why)]);
