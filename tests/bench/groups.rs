@@ -135,6 +135,13 @@ impl Ours {
         self.change(place, Change::Update(leaf))
     }
 
+    /// The third member follows, unmeasured: it takes part when branches are switched.
+    fn follow(&mut self, blob: &[u8]) {
+        if self.members.len() > 2 {
+            self.open(2, blob);
+        }
+    }
+
     fn open(&mut self, place: usize, blob: &[u8]) -> f64 {
         let member = &mut self.members[place];
         let (_, took) = timed(|| member.groups.open(&member.tx, blob, self.now).unwrap());
@@ -371,6 +378,7 @@ fn group(report: &mut Report, suite: Suite, size: usize, count: usize) {
         let (commit, took) = ours.update(0);
         figures[0].1.push(took);
         figures[1].1.push(ours.open(1, &commit));
+        ours.follow(&commit);
         if round == 0 {
             bytes.push(("first update", commit.len()));
         }
@@ -384,6 +392,7 @@ fn group(report: &mut Report, suite: Suite, size: usize, count: usize) {
         let (added, took) = ours.change(0, Change::Add(vec![package]));
         figures[2].1.push(took);
         ours.open(1, &added);
+        ours.follow(&added);
         let (theirs, took) = bare.add();
         figures[2].2.push(took);
         bare.process(&theirs);
@@ -391,6 +400,7 @@ fn group(report: &mut Report, suite: Suite, size: usize, count: usize) {
         let (removed, took) = ours.change(0, Change::Remove(vec![new.key]));
         figures[3].1.push(took);
         ours.open(1, &removed);
+        ours.follow(&removed);
         let (theirs, took) = bare.remove_last();
         figures[3].2.push(took);
         bare.process(&theirs);

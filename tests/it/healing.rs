@@ -63,7 +63,7 @@ fn team(seed: u64, count: usize) -> (World, String) {
     let mut world = World::new(seed, count, 2);
     world.introduce_all();
     let members = (2..=count).map(|node| format!("contact:node{node}")).collect();
-    let command = Command::GroupCreate { name: "team".into(), members };
+    let command = Command::GroupCreate { name: "team".into(), members, suite: None };
     let id = match world.command(0, command) {
         Ok(Reply::Group(view)) => view.id,
         other => panic!("unexpected answer: {other:?}"),
