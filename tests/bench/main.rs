@@ -69,7 +69,8 @@ fn main() -> ExitCode {
         }
     }
     if let Some(name) = &only
-        && !["direct", "throughput", "relay", "rendezvous", "memory", "groups"].contains(&name.as_str())
+        && !["direct", "throughput", "relay", "rendezvous", "memory", "groups"]
+            .contains(&name.as_str())
     {
         eprintln!("there is nothing called {name}");
         return ExitCode::from(2);
