@@ -224,6 +224,14 @@ pub enum Command {
         /// A relay link, or a contact link of a friend whose node holds mailboxes.
         link: String,
     },
+    /// Moves a mailbox to another relay: the new one takes the place of the old one, which is still
+    /// read for 30 days. Answer: [`Reply::Relay`].
+    RelayMigrate {
+        /// The old one: the beginning of its id, an address or its link.
+        relay: String,
+        /// The new one's link.
+        link: String,
+    },
     /// Gives up a relay. Answer: [`Reply::Done`].
     RelayRemove {
         /// Its id, a unique prefix of it, or an address.
@@ -318,6 +326,7 @@ impl Command {
             Self::GroupLeave { .. } => "group leave",
             Self::RelayAdd { .. } => "relay add",
             Self::RelayRemove { .. } => "relay remove",
+            Self::RelayMigrate { .. } => "relay migrate",
             Self::RelayList => "relay list",
             Self::RelayAllow { .. } => "relay allow",
             Self::RelayDisallow { .. } => "relay disallow",

@@ -356,6 +356,14 @@ pub enum Relay {
         #[arg(value_name = "LINK")]
         relay: String,
     },
+    /// Move my mailbox to another relay; the old one is still read for 30 days
+    Migrate {
+        /// The old one: its id, link or address
+        #[arg(value_name = "OLD")]
+        relay: String,
+        /// The new one's link
+        link: String,
+    },
     /// All relays that I use
     List,
     /// Hold a mailbox for a contact

@@ -177,6 +177,7 @@ pub struct Node {
     servers: Vec<Server>,
     /// Until when messages wait for a relay's word that no other copy of this home has sent.
     unproved_until: Option<Instant>,
+    was_unproved: bool,
     keeper: Option<friends::Keeper>,
     searches: BTreeMap<u64, PeerSearch>,
     suggested: BTreeSet<Endpoint>,
@@ -256,6 +257,7 @@ impl Node {
             mailboxes: BTreeMap::new(),
             servers: Vec::new(),
             unproved_until: None,
+            was_unproved: false,
             keeper: None,
             searches: BTreeMap::new(),
             suggested: BTreeSet::new(),
@@ -312,9 +314,6 @@ impl Node {
                 self.attempt(tx, |node, tx| node.repair(tx, now))?;
                 self.attempt(tx, |node, tx| node.heal(tx, now))?;
                 self.settle_groups(now);
-                if self.unproved_until.is_some_and(|until| until <= now.instant) {
-                    self.attempt(tx, |node, tx| node.proved(tx))?;
-                }
                 self.move_keeper(tx, now)?;
             }
         }
@@ -329,6 +328,7 @@ impl Node {
         if std::mem::take(&mut self.retry_deferred) {
             self.retry_waiting_blobs(tx, now)?;
         }
+        self.attempt(tx, |node, tx| node.go_on_when_proved(tx, now))?;
         self.follow_up(tx, now)?;
         if std::mem::take(&mut self.retry_deferred) {
             self.retry_waiting_blobs(tx, now)?;

@@ -72,7 +72,7 @@ pub struct ServerSection {
     pub listen: String,
     /// Where clients reach it, HOST:PORT each; without any, the listening address if that is one.
     pub advertise: Vec<String>,
-    /// The data directory; without it [`default_data_dir`].
+    /// The data directory; without it the first of `$STATE_DIRECTORY` and the user's data directory.
     pub data: Option<PathBuf>,
     /// Connections at a time.
     pub max_connections: u32,

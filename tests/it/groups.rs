@@ -59,7 +59,8 @@ fn a_commit_waits_for_the_leave_that_it_carries_out() {
     world.crash(3);
     world.net.cut(1, 2);
     world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
-    world.pass(A_WHILE);
+    // Not so long that it finds out by asking what it misses.
+    world.pass(2_000);
     assert_eq!(show(&mut world, 0, &word).members.len(), 2);
     assert_eq!(show(&mut world, 1, &word).members.len(), 3);
     world.start(3);

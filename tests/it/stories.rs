@@ -415,3 +415,91 @@ fn seeds_that_are_kept() {
         assert!(report.messages > 0, "seed {seed} says nothing");
     }
 }
+
+#[test]
+fn a_mailbox_moves_to_another_relay_and_loses_nothing() {
+    let mut world = World::new(21, 2, 3);
+    let (new, old) = (world.relay_link(4), world.relay_link(2));
+    world.introduce_all();
+    // The third relay is the one to move to: nobody uses it yet.
+    for host in [0, 1] {
+        for _ in 0..2 {
+            world.command(host, Command::RelayRemove { relay: new.clone() }).unwrap();
+        }
+    }
+    send(&mut world, 0, "node2", "hello");
+    world.pass(A_WHILE);
+    // The old relay holds something when its owner moves away, and cannot be reached just then.
+    world.crash(1);
+    world.crash(3);
+    send(&mut world, 0, "node2", "at the old relay");
+    world.pass(A_WHILE);
+    world.net.cut(1, 2);
+    world.start(1);
+    world.start(3);
+    let moved = Command::RelayMigrate { relay: old, link: new };
+    world.command(1, moved.clone()).unwrap();
+    world.pass(A_WHILE);
+    assert!(world.command(1, moved).is_err(), "it is used already");
+    assert_eq!(texts(&mut world, 1, "node1"), ["hello"]);
+    world.heal();
+    world.pass(120_000);
+    assert_eq!(texts(&mut world, 1, "node1"), ["hello", "at the old relay"], "still read");
+    // Whoever writes knows the new place; the old one is gone for ever.
+    world.crash(2);
+    world.crash(3);
+    world.crash(1);
+    let id = send(&mut world, 0, "node2", "at the new relay");
+    world.pass(A_WHILE);
+    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    world.start(1);
+    world.pass(A_WHILE);
+    assert_eq!(texts(&mut world, 1, "node1").last().unwrap(), "at the new relay");
+}
+
+#[test]
+fn m01_messages_that_a_relay_lost_are_sent_again() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "hello");
+    world.pass(A_WHILE);
+    world.crash(1);
+    let lost: Vec<_> = (0..5).map(|n| send(&mut world, 0, "node2", &format!("lost {n}"))).collect();
+    world.pass(5_000);
+    for id in &lost {
+        assert_eq!(message(&mut world, 0, id).state, MessageState::Sent);
+    }
+    // Both relays acknowledged, and forget everything.
+    for relay in [3, 4] {
+        world.crash(relay);
+        world.forget_all(relay);
+        world.start(relay);
+    }
+    world.start(1);
+    world.pass(5_000);
+    send(&mut world, 0, "node2", "after the gap");
+    world.pass(120_000);
+    for id in &lost {
+        assert_eq!(message(&mut world, 0, id).state, MessageState::Delivered);
+    }
+    let expected = ["hello", "lost 0", "lost 1", "lost 2", "lost 3", "lost 4", "after the gap"];
+    assert_eq!(texts(&mut world, 1, "node1"), expected);
+}
+
+#[test]
+fn c13_messages_flow_whatever_the_clock_says() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "hello");
+    send(&mut world, 1, "node1", "hello");
+    world.pass(A_WHILE);
+    const DAY: i64 = 86_400_000;
+    for error in [-40_000 * DAY, 30_000 * DAY, DAY, -DAY, 0] {
+        world.set_clock_error(1, error);
+        world.pass(A_WHILE);
+        let ids = [send(&mut world, 0, "node2", "to it"), send(&mut world, 1, "node1", "from it")];
+        world.pass(A_WHILE);
+        for (host, id) in ids.iter().enumerate() {
+            let state = message(&mut world, host, id).state;
+            assert_eq!(state, MessageState::Delivered, "{error} ms, host {host}");
+        }
+    }
+}

@@ -165,6 +165,9 @@ fn encode_command(command: &Command) -> HttpForm {
         C::GroupLeave { group } => form(Post, &["groups", group, "leave"]),
 
         C::RelayAdd { link } => form(Post, &["relays"]).json(&RelayNew { link: link.clone() }),
+        C::RelayMigrate { relay, link } => {
+            form(Post, &["relays", relay, "migrate"]).json(&RelayNew { link: link.clone() })
+        }
         C::RelayRemove { relay } => form(Delete, &["relays", relay]),
         C::RelayList => form(Get, &["relays"]),
         C::RendezvousAdd { server, ca } => form(Post, &["rendezvous"])
@@ -356,6 +359,9 @@ fn about_this_node(
     use Method::{Delete, Get, Post, Put};
     let command = match (method, segments) {
         (Post, ["relays"]) => C::RelayAdd { link: json::<RelayNew>(body)?.link },
+        (Post, ["relays", relay, "migrate"]) => {
+            C::RelayMigrate { relay: (*relay).to_owned(), link: json::<RelayNew>(body)?.link }
+        }
         (Delete, ["relays", relay]) => C::RelayRemove { relay: (*relay).to_owned() },
         (Get, ["relays"]) => C::RelayList,
         (Post, ["rendezvous"]) => {

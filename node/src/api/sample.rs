@@ -248,6 +248,7 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::GroupLeave { group: own() }, Reply::Done {}),
         (C::RelayAdd { link: own() }, Reply::Relay(relay(text))),
         (C::RelayRemove { relay: own() }, Reply::Done {}),
+        (C::RelayMigrate { relay: own(), link: own() }, Reply::Relay(relay(text))),
         (C::RelayList, Reply::Relays(vec![relay(text)])),
         (C::RelayAllow { who: own() }, a_contact()),
         (C::RelayDisallow { who: own() }, a_contact()),

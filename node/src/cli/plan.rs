@@ -167,6 +167,7 @@ fn group(action: Group) -> Command {
 fn relay(action: Relay) -> Command {
     match action {
         Relay::Add { link } => Command::RelayAdd { link },
+        Relay::Migrate { relay, link } => Command::RelayMigrate { relay, link },
         Relay::Remove { relay } => Command::RelayRemove { relay },
         Relay::List => Command::RelayList,
         Relay::Allow { who } => Command::RelayAllow { who },

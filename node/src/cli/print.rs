@@ -58,7 +58,7 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
         | C::GroupPromote { .. }
         | C::GroupDemote { .. }
         | C::GroupRename { .. } => talk::group(&parse(answer)?),
-        C::RelayAdd { .. } => servers::relays(&[parse(answer)?]),
+        C::RelayAdd { .. } | C::RelayMigrate { .. } => servers::relays(&[parse(answer)?]),
         C::RelayList => servers::relays(&parse::<Vec<_>>(answer)?),
         C::RendezvousAdd { .. } | C::RendezvousList => {
             servers::rendezvous(&parse::<Vec<_>>(answer)?)

@@ -23,6 +23,7 @@ fn the_grammar_is_sound() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one line for each action")]
 fn every_action_means_its_command() {
     let s = str::to_owned;
     let who = || s("bob");
@@ -76,6 +77,10 @@ fn every_action_means_its_command() {
         ("group rename club pub", C::GroupRename { group: group(), name: s("pub") }),
         ("group leave club", C::GroupLeave { group: group() }),
         ("relay add sremprelay1x", C::RelayAdd { link: s("sremprelay1x") }),
+        (
+            "relay migrate 127.0.0.1:7331 sremprelay1x",
+            C::RelayMigrate { relay: s("127.0.0.1:7331"), link: s("sremprelay1x") },
+        ),
         ("relay remove sremprelay1x", C::RelayRemove { relay: s("sremprelay1x") }),
         ("relay list", C::RelayList),
         ("relay allow bob", C::RelayAllow { who: who() }),

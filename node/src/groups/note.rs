@@ -197,6 +197,15 @@ impl Groups {
         Ok(self.record(tx, group)?.compare(theirs, was_ours))
     }
 
+    /// Whether a mark is of a state that is kept, or that we came through.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn knows(&mut self, tx: &Tx, group: &GroupId, mark: &Mark) -> Result<bool, GroupError> {
+        let kept = self.record(tx, group)?.states().iter().any(|state| state.mark() == *mark);
+        Ok(kept || Self::was_ours(tx, group, mark)?)
+    }
+
     /// The wrapped commits that lead from a state on our branch to the tip, oldest first.
     ///
     /// # Errors

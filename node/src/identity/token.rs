@@ -248,7 +248,7 @@ impl Tokens {
         Ok(())
     }
 
-    /// Takes back members' tokens that no leaf of ours has carried for [`REPLACED_DAYS`];
+    /// Takes back members' tokens that no leaf of ours has carried for eight days;
     /// `in_use` are those that one carries today. Answers whether there were any.
     ///
     /// # Errors

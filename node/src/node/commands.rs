@@ -71,6 +71,7 @@ impl Node {
             Command::RequestsAccept { who } => self.request_accept(tx, &who, now),
             Command::RequestsDecline { who } => self.request_decline(tx, &who),
             Command::RelayAdd { link } => self.relay_add(tx, &link, now),
+            Command::RelayMigrate { relay, link } => self.relay_migrate(tx, &relay, &link, now),
             Command::RelayRemove { relay } => self.relay_remove(tx, &relay, now),
             Command::RelayList => Ok(Reply::Relays(self.relay_views(tx)?)),
             Command::RelayAllow { who } => self.relay_allow(tx, &who, true, now),

@@ -44,6 +44,8 @@ const GROUPS_AT_ONCE: usize = 4;
 const MAX_LOOKS: u32 = 6;
 /// Questions after which admins are asked to add us anew.
 const PATIENCE: u32 = 5;
+/// Times that commits are brought in vain before they are taken for ones that we cannot follow.
+const MAX_FUTILE: u32 = 3;
 /// Offers that are kept in one case.
 pub(super) const MAX_OFFERS: usize = 4;
 /// Age of the newest state after which whoever writes in an older one has missed something.
@@ -84,6 +86,8 @@ pub(super) struct Case {
     next_at: Instant,
     rounds: u32,
     waiting: bool,
+    /// Times that a member had commits for us, and having brought them did not help.
+    futile: u32,
     /// The tip when members were asked first.
     state: StateId,
     /// Where members stand who have nothing in common with us, or us all when we are an old copy;
@@ -231,12 +235,23 @@ impl Node {
                 next_at: now.instant + FIRST_LOOK,
                 rounds: 0,
                 waiting: false,
+                futile: 0,
                 state: StateId::new([0; 16]),
                 heard: BTreeMap::new(),
                 ahead: BTreeSet::new(),
                 offers: BTreeMap::new(),
             };
             self.healing.cases.insert(group, case);
+        }
+    }
+
+    /// A member has commits that we miss. If they were brought before and we still miss them, we cannot
+    /// follow: a path that was made wrong for us alone, or keys that we have lost.
+    pub(super) fn count_futile(&mut self, group: GroupId, now: Now) {
+        let Some(case) = self.healing.cases.get_mut(&group) else { return };
+        case.futile = case.futile.saturating_add(1);
+        if case.futile >= MAX_FUTILE {
+            self.doubt(group, Doubt::Forked, now);
         }
     }
 
@@ -365,6 +380,7 @@ impl Node {
         // Whoever is merely behind, or cut off, needs no new leaf.
         case.waiting |= doubt >= Doubt::Forked && !case.heard.is_empty() && rounds > PATIENCE;
         let is_waiting = case.waiting;
+        let is_stuck = doubt == Doubt::OldCopy || case.futile >= MAX_FUTILE;
         if doubt == Doubt::Unread && rounds > 2 {
             // Nobody in this group knew of anything: it was of another one.
             self.healing.cases.remove(&group);
@@ -373,7 +389,7 @@ impl Node {
         if rounds == 1 && is_lost {
             self.tell_healing(tx, &group, api::Change::Checking, now)?;
         }
-        let wants = if doubt == Doubt::OldCopy { Wants::Offer } else { Wants::Answer };
+        let wants = if is_stuck { Wants::Offer } else { Wants::Answer };
         let mut members: Vec<(IdentityKey, bool)> = summary
             .members
             .iter()
@@ -402,7 +418,13 @@ impl Node {
     fn agreed(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
         let Some(case) = self.healing.cases.get(group) else { return Ok(()) };
         let own = self.groups.mark(tx, group)?;
-        let others_differ = case.heard.values().any(|mark| Some(*mark) != own);
+        let summary = self.groups.summary(tx, group)?;
+        let mut others_differ = false;
+        for (who, mark) in &case.heard {
+            // Somebody who has gone since, or where we were a moment ago, is on no other side.
+            let differs = Some(*mark) != own && !self.groups.knows(tx, group, mark)?;
+            others_differ |= differs && summary.member(who).is_some();
+        }
         if case.doubt == Doubt::OldCopy && self.groups.is_stale(tx, group)? || others_differ {
             return Ok(());
         }

@@ -179,7 +179,7 @@ impl Node {
                 mailbox.claimed = true;
                 mailbox.taken = false;
                 Self::claim_confirmed(tx, &relay)?;
-                self.proved(tx)?;
+                self.unproved_until = None;
                 Tokens::fill_spares(tx, &mut self.entropy, now)?;
                 let message = Self::admission_for(tx, &relay)?;
                 self.call_relay(relay, Step::Admission, message, now);
@@ -243,9 +243,15 @@ impl Node {
             || self.unproved_until.is_some_and(|until| now.instant < until)
     }
 
-    /// A relay says that no other copy was there, or the wait for that is over.
-    pub(super) fn proved(&mut self, tx: &Tx) -> Result<(), NodeError> {
-        if self.unproved_until.take().is_some() {
+    /// What waited for that word goes on as soon as nothing speaks against it any more.
+    pub(super) fn go_on_when_proved(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        // However this ends, it is not waited for any longer.
+        self.unproved_until = self.unproved_until.filter(|until| now.instant < *until);
+        if self.is_unproved(now) {
+            self.was_unproved = true;
+            return Ok(());
+        }
+        if std::mem::take(&mut self.was_unproved) {
             self.load_follow_ups(tx)?;
         }
         Ok(())

@@ -62,6 +62,23 @@ impl Node {
         relay: &str,
         now: Now,
     ) -> Result<Reply, NodeError> {
+        let row = Self::find_relay(tx, relay)?;
+        let key = row.record.identity_key;
+        if row.retired_at.is_some() {
+            // Removed a second time: not read any more from now on.
+            tx.delete(Table::Relays, key.as_bytes());
+            self.mailboxes.remove(&key);
+            self.transport.drop_relay(&key, now);
+        } else {
+            let row = RelayRow { retired_at: Some(now.wall), ..row };
+            tx.write(Table::Relays, key.as_bytes(), &row)?;
+        }
+        self.announce_relays(tx, now)?;
+        Ok(Reply::Done {})
+    }
+
+    /// A relay of ours by what people call it.
+    fn find_relay(tx: &Tx, relay: &str) -> Result<RelayRow, NodeError> {
         let matches = |row: &RelayRow| {
             let id = row.record.identity_key.to_string();
             let by_prefix = relay.len() >= 10 && id.starts_with(relay);
@@ -73,24 +90,66 @@ impl Node {
         };
         let found: Vec<RelayRow> =
             Self::relay_rows(tx)?.into_iter().filter(|row| matches(row)).collect();
-        let [row] = found.as_slice() else {
+        let Ok([row]) = <[RelayRow; 1]>::try_from(found) else {
             return Err(ApiError::not_found(format!(
                 "no relay, or several, are called `{relay}`; see them with: sremp relay list"
             ))
             .into());
         };
-        let key = row.record.identity_key;
-        if row.retired_at.is_some() {
-            // Removed a second time: not read any more from now on.
-            tx.delete(Table::Relays, key.as_bytes());
-            self.mailboxes.remove(&key);
-            self.transport.drop_relay(&key, now);
-        } else {
-            let row = RelayRow { retired_at: Some(now.wall), ..row.clone() };
-            tx.write(Table::Relays, key.as_bytes(), &row)?;
+        Ok(row)
+    }
+
+    /// Moves a mailbox: the new relay is announced in the place of the old one, and the old one is
+    /// still read, so that nothing that it holds is lost.
+    pub(super) fn relay_migrate(
+        &mut self,
+        tx: &Tx,
+        relay: &str,
+        link: &str,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
+        let old = Self::find_relay(tx, relay)?;
+        let link = parse_relay(link)?;
+        let record = link.record();
+        let key = record.identity_key;
+        if key == self.own.key() {
+            return Err(ApiError::usage("this is your own node").into());
         }
+        if key == old.record.identity_key {
+            return Err(ApiError::usage("this is the relay that you want to leave").into());
+        }
+        let rows = Self::relay_rows(tx)?;
+        if rows.iter().any(|row| row.record.identity_key == key && row.retired_at.is_none()) {
+            return Err(ApiError::refused(
+                "you use that relay already; to leave the other one: sremp relay remove",
+            )
+            .into());
+        }
+        if rows.len() >= MAX_MAILBOXES {
+            return Err(ApiError::refused(format!(
+                "{MAX_MAILBOXES} relays are read already; remove a retired one for good first"
+            ))
+            .into());
+        }
+        let row = RelayRow {
+            record: record.clone(),
+            place: old.place,
+            retired_at: None,
+            published_at: None,
+            claims: (None, None),
+            invite: link.invite,
+        };
+        tx.write(Table::Relays, key.as_bytes(), &row)?;
+        let retired_at = Some(old.retired_at.unwrap_or(now.wall));
+        let old = RelayRow { retired_at, ..old };
+        tx.write(Table::Relays, old.record.identity_key.as_bytes(), &old)?;
         self.announce_relays(tx, now)?;
-        Ok(Reply::Done {})
+        if !self.mailboxes.contains_key(&key) {
+            self.keep_mailbox(&record, link.invite, now);
+        }
+        let id = key.to_string();
+        let view = self.relay_views(tx)?.into_iter().find(|view| view.id == id);
+        view.map(Reply::Relay).ok_or_else(|| ApiError::failed("the relay was not kept").into())
     }
 
     /// Puts the relays in use into the identity, if they are not in it already.

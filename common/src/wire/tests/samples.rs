@@ -40,7 +40,7 @@ pub(super) fn sample(number: u8, e: &mut Entropy) -> Message {
         }),
         31 => Message::ClaimMailbox(ClaimMailbox {
             fresh: Incarnation::new(e.array()),
-            known: list(e, |e| Incarnation::new(e.array())),
+            known: List::truncated((0..e.below(3)).map(|_| Incarnation::new(e.array())).collect()),
             started: e.below(2) == 1,
         }),
         20 => Message::SetAdmission(SetAdmission { entries: list(e, admission_entry) }),

@@ -68,6 +68,7 @@ fn every_command(text: &str) -> Vec<Command> {
         C::GroupLeave { group: s() },
         C::RelayAdd { link: s() },
         C::RelayRemove { relay: s() },
+        C::RelayMigrate { relay: s(), link: s() },
         C::RelayList,
         C::RelayAllow { who: s() },
         C::RelayDisallow { who: s() },

@@ -7,6 +7,8 @@
 //! 2. a commit that removes a member beats a commit of that member (if removals go in a circle, so
 //!    that nobody would be left, this rule decides nothing, and the next two are left out: each of
 //!    the removed knows only how far its own branch goes);
+//!    Beyond that, a commit that removes somebody beats one that removes nobody: whoever is removed does
+//!    not hear of what follows, and could not know that a longer branch without them has won;
 //! 3. the branch with more commits of admins wins (from the divergence to its own tip);
 //! 4. then the deeper branch (the one whose own tip has the higher epoch);
 //! 5. then the lower identity of the committer;
@@ -93,7 +95,7 @@ fn winner(rivals: &[&Branch<'_>], ends: &BTreeMap<StateId, End>) -> Option<State
         .min_by_key(|(rival, commit)| {
             let end = ends.get(&rival.id).filter(|_| anybody_left);
             let length = end.map_or((0, 0), |end| (end.by_admins, end.epoch));
-            (Reverse(length), commit.committer, commit.digest, rival.id)
+            (commit.removes.is_empty(), Reverse(length), commit.committer, commit.digest, rival.id)
         })
         .map(|(rival, _)| rival.id)
 }

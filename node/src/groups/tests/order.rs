@@ -369,3 +369,38 @@ fn many_inputs_share_one_transaction() {
     let blob = a.send(&group, "on");
     assert_eq!(b.read(&blob), "on");
 }
+
+#[test]
+fn m14_one_ciphertext_says_one_thing_to_all() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let blob = nodes[0].send(&group, "the same to everybody");
+    let other = nodes[0].send(&group, "something else");
+    assert_eq!(nodes[1].read(&blob), nodes[2].read(&blob));
+    // A member who wants to say different things needs different messages, and each is its own.
+    assert_eq!(nodes[1].read(&other), "something else");
+    assert!(matches!(nodes[1].open(&blob), Err(OpenError::Duplicate(_))));
+    // Nobody but its author can make another text of it.
+    for place in 0..blob.len() {
+        let mut forged = blob.clone();
+        forged[place] ^= 1;
+        assert!(nodes[2].open(&forged).is_err(), "byte {place}");
+    }
+}
+
+#[test]
+fn m16_a_message_from_the_far_future_costs_nothing() {
+    let (mut a, mut b, group) = pair();
+    let early = a.send(&group, "early");
+    let mut far = Vec::new();
+    for _ in 0..5000 {
+        far = a.send(&group, "far");
+    }
+    // More than is ever skipped: refused before a single key of the gap is made.
+    let rows = b.rows().len();
+    for _ in 0..3 {
+        assert!(matches!(b.open(&far), Err(OpenError::Gap(_))));
+    }
+    assert_eq!(b.rows().len(), rows);
+    assert_eq!(b.read(&early), "early");
+}

@@ -144,3 +144,37 @@ fn notes_are_for_one_member_and_by_one() {
         assert!(open(1, &forged).is_none(), "byte {place}");
     }
 }
+
+#[test]
+fn m15_whoever_cannot_read_the_path_of_a_commit_comes_back_from_outside() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    // The path is of no use to one member: here because its own keys are gone, which to the others looks
+    // the same as a path that an insider made wrong for it.
+    let tx = nodes[2].store.begin().unwrap();
+    for (key, _) in tx.scan(Table::Mls, &[], None, usize::MAX).unwrap() {
+        if key[16] == 14 {
+            tx.delete(Table::Mls, &key);
+        }
+    }
+    tx.accept().unwrap();
+    tx.commit().unwrap();
+    nodes[2].restart();
+    let before = nodes[2].authenticator(&group);
+    let commit = nodes[0].update(&group).commit;
+    nodes[1].open(&commit).unwrap();
+    for _ in 0..2 {
+        let refused = nodes[2].open(&commit);
+        assert!(matches!(refused, Err(OpenError::Invalid { .. })), "{refused:?}");
+    }
+    assert_eq!(nodes[2].authenticator(&group), before, "nothing of it stays");
+    // It sees that it misses something, and comes back.
+    let marks = nodes[0].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
+    let standing = nodes[2].run(|groups, tx, _| groups.compare(tx, &group, &marks)).unwrap();
+    assert_eq!(standing, Standing::WeMiss);
+    let way = offer(&mut nodes[0], &group);
+    let changed = rejoin(&mut nodes[2], &group, &way).unwrap();
+    nodes[0].open(&changed.commit).unwrap();
+    nodes[1].open(&changed.commit).unwrap();
+    assert_agree(&mut nodes, &group);
+}

@@ -74,6 +74,7 @@ impl Node {
             }
             Standing::WeMiss => {
                 self.doubt(group, Doubt::Behind, now);
+                self.count_futile(group, now);
                 self.ask(tx, &group, &from, Wants::Answer, now)?;
             }
             Standing::TheyAreLost if self.healing.takes_readd(&group, &from, now) => {
