@@ -18,6 +18,7 @@ mod notes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sremp_common::entropy::Entropy;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now, Timestamp};
 
@@ -44,8 +45,11 @@ const GROUPS_AT_ONCE: usize = 4;
 const MAX_LOOKS: u32 = 6;
 /// Questions after which admins are asked to add us anew.
 const PATIENCE: u32 = 5;
-/// Times that commits are brought in vain before they are taken for ones that we cannot follow.
+/// Rounds in which commits are brought in vain before they are taken for ones that we cannot follow.
 const MAX_FUTILE: u32 = 3;
+/// The first way back is taken after a pause of up to this, different on each member: many who are
+/// lost by one cause would else make rival commits, and all but one of them be lost again.
+const FIRST_SPREAD: Duration = Duration::from_secs(2);
 /// Offers that are kept in one case.
 pub(super) const MAX_OFFERS: usize = 4;
 /// Age of the newest state after which whoever writes in an older one has missed something.
@@ -83,19 +87,53 @@ pub(super) enum Doubt {
 pub(super) struct Case {
     doubt: Doubt,
     since: Timestamp,
+    /// When it is looked at again, and when members are asked again.
     next_at: Instant,
+    round_at: Instant,
     rounds: u32,
     waiting: bool,
-    /// Times that a member had commits for us, and having brought them did not help.
+    /// Rounds in which members had commits for us, and having brought them did not help.
     futile: u32,
-    /// The tip when members were asked first.
+    /// Members have commits for us, as was said in this round.
+    behind: bool,
+    /// The tip when members were asked first, and when they were asked last.
     state: StateId,
+    asked_in: StateId,
+    /// Before this no way back is taken; none until one is wanted.
+    rejoin_at: Option<Instant>,
+    /// Ways back that were taken.
+    rejoins: u32,
     /// Where members stand who have nothing in common with us, or us all when we are an old copy;
     /// and those who agree with us.
     heard: BTreeMap<IdentityKey, Mark>,
     /// Those who came through our state.
     ahead: BTreeSet<IdentityKey>,
     offers: BTreeMap<Mark, Offer>,
+}
+
+impl Case {
+    /// Whether it woke up only because a way back may be taken now.
+    fn wakes_to_rejoin(&self, now: Now) -> bool {
+        self.rejoin_at.is_some_and(|at| at <= now.instant) && self.round_at > now.instant
+    }
+
+    /// Members are asked once more. What they brought since the last time has helped, or not.
+    fn begin_round(&mut self, tip: StateId, now: Now, entropy: &mut Entropy) {
+        if self.rounds == 0 {
+            self.state = tip;
+        }
+        let in_vain = std::mem::take(&mut self.behind) && self.asked_in == tip;
+        self.futile = if in_vain { self.futile.saturating_add(1) } else { 0 };
+        if self.futile >= MAX_FUTILE {
+            // A path that was made wrong for us alone, or keys that we have lost.
+            self.doubt = self.doubt.max(Doubt::Forked);
+        }
+        self.asked_in = tip;
+        self.rounds = self.rounds.saturating_add(1);
+        let pause = pause(self.rounds);
+        self.round_at = now.instant + pause + up_to(pause / 4, entropy);
+        self.next_at = self.round_at;
+    }
 }
 
 /// What one member was told last.
@@ -233,10 +271,15 @@ impl Node {
                 doubt,
                 since: now.wall,
                 next_at: now.instant + FIRST_LOOK,
+                round_at: now.instant,
                 rounds: 0,
                 waiting: false,
                 futile: 0,
+                behind: false,
                 state: StateId::new([0; 16]),
+                asked_in: StateId::new([0; 16]),
+                rejoin_at: None,
+                rejoins: 0,
                 heard: BTreeMap::new(),
                 ahead: BTreeSet::new(),
                 offers: BTreeMap::new(),
@@ -245,14 +288,26 @@ impl Node {
         }
     }
 
-    /// A member has commits that we miss. If they were brought before and we still miss them, we cannot
-    /// follow: a path that was made wrong for us alone, or keys that we have lost.
-    pub(super) fn count_futile(&mut self, group: GroupId, now: Now) {
-        let Some(case) = self.healing.cases.get_mut(&group) else { return };
-        case.futile = case.futile.saturating_add(1);
-        if case.futile >= MAX_FUTILE {
-            self.doubt(group, Doubt::Forked, now);
+    /// A member has commits that we miss, and brings them.
+    pub(super) fn note_behind(&mut self, group: GroupId) {
+        if let Some(case) = self.healing.cases.get_mut(&group) {
+            case.behind = true;
         }
+    }
+
+    /// Whether a way back may be taken now. Many members may be lost by one cause, and only one of
+    /// several who come back at the same moment is back: so each waits for a while of its own, longer
+    /// with each attempt, and takes the way that is offered then.
+    fn may_rejoin(&mut self, group: &GroupId, now: Now) -> bool {
+        let Some(case) = self.healing.cases.get_mut(group) else { return false };
+        let spread = FIRST_SPREAD.saturating_mul(2_u32.saturating_pow(case.rejoins.min(8)));
+        let entropy = &mut self.entropy;
+        let at = *case.rejoin_at.get_or_insert_with(|| now.instant + up_to(spread, entropy));
+        if at > now.instant {
+            case.next_at = case.next_at.min(at);
+            return false;
+        }
+        true
     }
 
     /// A member wrote in a state that is not the tip: when the tip is not new, it has missed commits.
@@ -369,12 +424,11 @@ impl Node {
                 Ok(())
             };
         }
-        if case.rounds == 0 {
-            case.state = summary.state;
+        if case.wakes_to_rejoin(now) {
+            case.next_at = case.round_at;
+            return self.decide(tx, group, now);
         }
-        case.rounds = case.rounds.saturating_add(1);
-        let spread = self.entropy.below(1000);
-        case.next_at = now.instant + pause(case.rounds) + Duration::from_millis(spread);
+        case.begin_round(summary.state, now, &mut self.entropy);
         let (doubt, rounds) = (case.doubt, case.rounds);
         let is_lost = doubt != Doubt::Unread;
         // Whoever is merely behind, or cut off, needs no new leaf.
@@ -503,6 +557,12 @@ impl Node {
         };
         Some(HealingView { step, why: why.to_owned(), since: case.since })
     }
+}
+
+/// A random part of a time.
+fn up_to(most: Duration, entropy: &mut Entropy) -> Duration {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(entropy.below(most))
 }
 
 /// Pause after so many rounds: 5 s, 10 s, 20 s, up to an hour.

@@ -6,7 +6,7 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
 use super::{Doubt, MAX_OFFERS, Telling};
-use crate::conversations::{Conversation, History, Invites};
+use crate::conversations::{Conversation, History};
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
     Change, GroupError, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing, Wants, choose,
@@ -74,7 +74,7 @@ impl Node {
             }
             Standing::WeMiss => {
                 self.doubt(group, Doubt::Behind, now);
-                self.count_futile(group, now);
+                self.note_behind(group);
                 self.ask(tx, &group, &from, Wants::Answer, now)?;
             }
             Standing::TheyAreLost if self.healing.takes_readd(&group, &from, now) => {
@@ -159,8 +159,10 @@ impl Node {
             if offer.is_ahead {
                 case.ahead.insert(from);
             }
-            if case.offers.len() < MAX_OFFERS || case.offers.contains_key(&offer.mark) {
-                case.offers.insert(offer.mark, offer);
+            case.offers.insert(offer.mark, offer);
+            if case.offers.len() > MAX_OFFERS {
+                // The one of the oldest epoch: the group has moved on since.
+                case.offers.pop_first();
             }
         }
         self.decide(tx, group, now)
@@ -191,6 +193,9 @@ impl Node {
         });
         let Some(mark) = chosen else { return Ok(()) };
         if let Some(offer) = case.offers.get(&mark).cloned() {
+            if !self.may_rejoin(&group, now) {
+                return Ok(());
+            }
             return self.rejoin(tx, group, &offer, now);
         }
         let there = case.heard.iter().find(|(_, other)| **other == mark).map(|(who, _)| *who);
@@ -212,6 +217,8 @@ impl Node {
             case.offers.clear();
             case.heard.clear();
             case.ahead.clear();
+            case.rejoins = case.rejoins.saturating_add(1);
+            case.rejoin_at = None;
         }
         let leaf = self.leaf_info(tx, now)?;
         let changed = match self.groups.rejoin(tx, &group, offer, &leaf, now) {
@@ -249,8 +256,7 @@ impl Node {
             return Ok(());
         }
         self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
-        Invites::add(tx, group, who, now)?;
-        self.start_fetch(tx, who, now)
+        self.wish(tx, group, who, now)
     }
 
     /// Sends the very commits that a member misses, as they were.
