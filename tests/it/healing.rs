@@ -1,9 +1,11 @@
 //! Groups whose members fell out of step: noticed, and mended by themselves. Played on the simulator.
 
+use std::collections::BTreeSet;
+
 use sremp_node::api::{
-    Change, Command, EventBody, GroupState, GroupView, MessageKind, MessageState, Reply,
+    Change, Command, EventBody, GroupState, GroupView, MessageKind, MessageState, Reply, Role,
 };
-use sremp_sim::World;
+use sremp_sim::{Tricks, World};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -193,6 +195,48 @@ fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
         assert!(missing.is_empty(), "{missing:?}");
     }
     assert_eq!(all[0].len(), 4 + 12 * 4 * 5, "{:?}", all[0]);
+}
+
+/// The step after offers, which never arrive here: an admin removes and adds the lost member.
+#[test]
+fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
+    let (mut world, id) = team(15, 3);
+    let promote = Command::GroupPromote { group: id.clone(), who: "node3".into() };
+    world.command(0, promote).unwrap();
+    world.pass(A_WHILE);
+    // The third can be reached by relays only, and they keep from it what is as long as an offer.
+    world.net.cut(0, 2);
+    world.net.cut(1, 2);
+    world.crash(2);
+    for round in 0..12 {
+        rename(&mut world, 0, &id, &format!("name {round}"));
+        world.pass(15 * 60_000);
+    }
+    for relay in [3, 4] {
+        // Whatever waits for it there is gone.
+        world.crash(relay);
+        world.forget_all(relay);
+        world.start(relay);
+        let withholds_from = BTreeSet::from([world.node(2).key()]);
+        world.play(relay, Tricks { withholds_from, longest: Some(2048), ..Tricks::default() });
+    }
+    world.start(2);
+    send(&mut world, 0, &format!("group:{id}"), "can you read this?");
+    world.pass(HEALED);
+    assert!(changes(&mut world, 0).contains(&Change::Removed), "an admin has removed it");
+    let [kept, lost] = [0, 2].map(|host| group(&mut world, host, &id).epoch);
+    assert!(lost < kept, "and its invitation is withheld, too");
+    for relay in [3, 4] {
+        world.play(relay, Tricks::default());
+    }
+    world.pass(HEALED);
+    assert_agree(&mut world, &[0, 1, 2], &id);
+    let view = group(&mut world, 2, &id);
+    assert_eq!((view.name.as_str(), view.members.len()), ("name 11", 3));
+    assert!(view.members.iter().all(|it| it.role == Role::Admin || it.name == "node2"), "{view:?}");
+    send(&mut world, 2, &format!("group:{id}"), "here again");
+    world.pass(A_WHILE);
+    assert!(texts(&mut world, 1, &format!("group:{id}")).contains(&"here again".to_owned()));
 }
 
 #[test]

@@ -28,4 +28,5 @@ pub mod world;
 
 pub use groups::{GroupReport, Knobs, run_group_seed};
 pub use script::{Report, run_seed};
+pub use trick::Tricks;
 pub use world::World;

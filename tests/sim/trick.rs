@@ -20,6 +20,9 @@ pub struct Tricks {
     pub loses: bool,
     /// Hands over to these only about half of what it has for them, until the trick ends.
     pub withholds_from: BTreeSet<IdentityKey>,
+    /// Of what it has for these, it hands over nothing that is longer than so many bytes, until the
+    /// trick ends.
+    pub longest: Option<usize>,
 }
 
 /// What becomes of something that the relay was about to say.
@@ -56,7 +59,10 @@ impl Tricks {
         let has_more = batch.has_more;
         let is_empty = batch.messages.is_empty();
         let (held, mut said): (Vec<_>, Vec<_>) =
-            batch.messages.into_iter().partition(|_| withholds && entropy.below(2) == 0);
+            batch.messages.into_iter().partition(|stored| match self.longest {
+                Some(longest) => withholds && stored.blob.len() > longest,
+                None => withholds && entropy.below(2) == 0,
+            });
         if self.reorders {
             said.reverse();
         }

@@ -25,6 +25,9 @@ pub struct Invite {
     pub who: IdentityKey,
     /// When the wish was made.
     pub made: Timestamp,
+    /// They were an admin before, and shall be one again.
+    #[serde(default)]
+    pub as_admin: bool,
 }
 
 /// The invites table.
@@ -32,12 +35,24 @@ pub struct Invite {
 pub struct Invites;
 
 impl Invites {
-    /// Writes a wish; the same one again changes nothing.
+    /// Writes a wish; the same one again changes nothing but its age.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn add(tx: &Tx, group: GroupId, who: IdentityKey, now: Now) -> Result<(), StoreError> {
-        tx.write(Table::Invites, &key(&group, &who), &Invite { group, who, made: now.wall })
+        let as_admin = Self::find(tx, &group, &who)?.is_some_and(|invite| invite.as_admin);
+        let invite = Invite { group, who, made: now.wall, as_admin };
+        tx.write(Table::Invites, &key(&group, &who), &invite)
+    }
+
+    /// Whoever is wished for shall be an admin, as they were before. Nothing when there is no such
+    /// wish.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn make_admin(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
+        let Some(invite) = Self::find(tx, group, who)? else { return Ok(()) };
+        tx.write(Table::Invites, &key(group, who), &Invite { as_admin: true, ..invite })
     }
 
     /// A wish, if it stands.

@@ -11,7 +11,7 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now};
 
 use super::{Node, NodeError};
-use crate::conversations::{Conversation, Standing};
+use crate::conversations::{Conversation, Invites, Standing};
 use crate::groups::{Change, GroupKind, LostWork};
 use crate::store::{StoreError, Table, Tx};
 
@@ -200,7 +200,9 @@ impl Node {
             LostWork::Renamed(name) => Change::Rename(name),
             LostWork::Promoted(who) if is_member(&who) => Change::Promote(who),
             LostWork::Demoted(who) if is_member(&who) => Change::Demote(who),
-            LostWork::Promoted(_) | LostWork::Demoted(_) => return Ok(()),
+            // Somebody who is to be added again, and was an admin.
+            LostWork::Promoted(who) => return Ok(Invites::make_admin(tx, group, &who)?),
+            LostWork::Demoted(_) => return Ok(()),
             LostWork::Updated => {
                 if let Some(mut conversation) = Conversation::of_group(tx, group)? {
                     conversation.update_due = true;

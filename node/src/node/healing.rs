@@ -117,6 +117,19 @@ impl Case {
         self.rejoin_at.is_some_and(|at| at <= now.instant) && self.round_at > now.instant
     }
 
+    /// We stand elsewhere now, by a way back or an invitation: what was heard before says nothing about
+    /// it, and members are asked soon whether all is well.
+    fn restart(&mut self, now: Now) {
+        self.offers.clear();
+        self.heard.clear();
+        self.ahead.clear();
+        self.waiting = false;
+        self.rejoin_at = None;
+        self.rounds = self.rounds.min(1);
+        self.round_at = now.instant + FIRST_LOOK;
+        self.next_at = self.round_at;
+    }
+
     /// Members are asked once more. What they brought since the last time has helped, or not.
     fn begin_round(&mut self, tip: StateId, now: Now, entropy: &mut Entropy) {
         if self.rounds == 0 {
@@ -292,6 +305,13 @@ impl Node {
     pub(super) fn note_behind(&mut self, group: GroupId) {
         if let Some(case) = self.healing.cases.get_mut(&group) {
             case.behind = true;
+        }
+    }
+
+    /// We were added anew to a group in which something was in doubt.
+    pub(super) fn restart_healing(&mut self, group: &GroupId, now: Now) {
+        if let Some(case) = self.healing.cases.get_mut(group) {
+            case.restart(now);
         }
     }
 

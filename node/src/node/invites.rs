@@ -257,9 +257,11 @@ impl Node {
     fn add_gathered(&mut self, tx: &Tx, group: GroupId, now: Now) -> Result<(), NodeError> {
         let Some(gathered) = self.gathered.remove(&group) else { return Ok(()) };
         let mut packages = Vec::new();
+        let mut admins = Vec::new();
         for (who, package) in gathered.packages {
-            if Invites::find(tx, &group, &who)?.is_some() {
+            if let Some(invite) = Invites::find(tx, &group, &who)? {
                 packages.push(package);
+                admins.extend(invite.as_admin.then_some(who));
             }
             Invites::remove(tx, &group, &who);
         }
@@ -274,6 +276,9 @@ impl Node {
         // One who cannot be added is no reason to leave out the others.
         for package in packages {
             self.add_to(tx, &group, vec![package], now)?;
+        }
+        for who in admins {
+            self.attempt(tx, |node, tx| node.change_group(tx, &group, Change::Promote(who), now))?;
         }
         if let Some(mut conversation) = Conversation::of_group(tx, &group)? {
             self.flush_intents(tx, &mut conversation, now)?;

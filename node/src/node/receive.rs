@@ -450,6 +450,7 @@ impl Node {
             self.admission_changed = true;
         }
         self.fellows_of.remove(&joined.group);
+        self.restart_healing(&joined.group, now);
         self.learn_members(tx, &joined.group, None)?;
         self.retry_deferred = true;
         self.people_changed = true;

@@ -6,7 +6,7 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
 use super::{Doubt, MAX_OFFERS, Telling};
-use crate::conversations::{Conversation, History};
+use crate::conversations::{Conversation, History, Invites};
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
     Change, GroupError, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing, Wants, choose,
@@ -214,11 +214,8 @@ impl Node {
     ) -> Result<(), NodeError> {
         if let Some(case) = self.healing.cases.get_mut(&group) {
             // Whatever comes of it: the next decision is made on what is heard from now on.
-            case.offers.clear();
-            case.heard.clear();
-            case.ahead.clear();
             case.rejoins = case.rejoins.saturating_add(1);
-            case.rejoin_at = None;
+            case.restart(now);
         }
         let leaf = self.leaf_info(tx, now)?;
         let changed = match self.groups.rejoin(tx, &group, offer, &leaf, now) {
@@ -252,11 +249,16 @@ impl Node {
         if !usable || !is_admin(&own) || summary.member(&who).is_none() {
             return Ok(());
         }
+        let was_admin = is_admin(&who);
         if !self.healing.may_tell(&group, &who, Telling::Readd, None, now) {
             return Ok(());
         }
         self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
-        self.wish(tx, group, who, now)
+        self.wish(tx, group, who, now)?;
+        if was_admin {
+            Invites::make_admin(tx, &group, &who)?;
+        }
+        Ok(())
     }
 
     /// Sends the very commits that a member misses, as they were.
