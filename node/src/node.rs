@@ -46,7 +46,6 @@ use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::Endpoint;
 
 use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
-use crate::conversations::ConversationId;
 use crate::delivery::{Lane, Shipments};
 use crate::groups::{GroupError, Groups, Roster, StateId};
 use crate::identity::{Own, OwnError};
@@ -210,9 +209,7 @@ pub struct Node {
     /// Groups in which members race.
     unsettled: BTreeMap<GroupId, follow::Unsettled>,
     healing: healing::Healing,
-    /// Conversations in which receipts came since the last look, and when the next one is.
-    confirmed: BTreeSet<ConversationId>,
-    repair_at: Option<Instant>,
+    repair: repair::Repair,
     /// Recipients whose lanes have to be looked at.
     awake: BTreeSet<IdentityKey>,
     /// What the lanes that were looked at send to relays.
@@ -276,8 +273,7 @@ impl Node {
             follow_ups: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             healing: healing::Healing::default(),
-            confirmed: BTreeSet::new(),
-            repair_at: None,
+            repair: repair::Repair::default(),
             awake: BTreeSet::new(),
             shipments: Shipments::default(),
             housekeeping_at: now.instant,
@@ -294,6 +290,7 @@ impl Node {
         node.load_fetches(tx, now)?;
         node.load_follow_ups(tx)?;
         node.load_healing(tx, now)?;
+        node.load_repair(tx, now)?;
         node.finish(tx, now)?;
         Ok(node)
     }
@@ -386,7 +383,7 @@ impl Node {
             .chain(searches)
             .chain(self.transport.poll_timeout())
             .chain(self.keeper_wakes())
-            .chain(self.repair_at)
+            .chain(self.repair.wake_at())
             .chain(self.shipments.wake_at())
             .chain(self.gathered.values().map(Gathered::wake_at))
             .chain(self.healing.wake_at())

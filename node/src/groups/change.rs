@@ -297,6 +297,16 @@ impl Groups {
         self.save_record(tx, group, record)?;
         Ok(sealed)
     }
+
+    /// We do not want to leave any more.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn stay(&mut self, tx: &Tx, group: &GroupId) -> Result<(), GroupError> {
+        let mut record = self.record(tx, group)?.clone();
+        record.leaving = false;
+        Ok(self.save_record(tx, group, record)?)
+    }
 }
 
 /// The proposals that were kept beside OpenMLS' queue, put into it: on the copy that they leave.

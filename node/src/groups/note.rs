@@ -55,6 +55,8 @@ pub enum NoteBody {
     Offer(Box<Offer>),
     /// The sender cannot come back by itself: an admin is to remove and add it.
     ReaddMe,
+    /// The recipient is no member any more, where the sender stands.
+    NotMember,
 }
 
 /// A note that was verified.
@@ -98,6 +100,7 @@ impl NoteBody {
             }
             Self::Offer(offer) => (2, encode(offer)),
             Self::ReaddMe => (3, Vec::new()),
+            Self::NotMember => (4, Vec::new()),
         }
     }
 
@@ -115,6 +118,7 @@ impl NoteBody {
             }
             2 => Some(Self::Offer(Box::new(decode(body).ok()?))),
             3 if body.is_empty() => Some(Self::ReaddMe),
+            4 if body.is_empty() => Some(Self::NotMember),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
 use crate::delivery::Purpose;
+use crate::groups::policy::PolicyError;
 use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, Suite};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
 use crate::store::Tx;
@@ -191,6 +192,7 @@ impl Node {
         let sealed = match self.groups.propose_leave(tx, group, now) {
             Ok(sealed) => sealed,
             Err(GroupError::Store(error)) => return Err(error.into()),
+            Err(GroupError::Policy(PolicyError::LastAdmin)) => return self.stay(tx, group, now),
             // Proposed in this epoch already, or not allowed in it: the commit that brought us
             // here stands all the same.
             Err(error) => {
@@ -201,6 +203,20 @@ impl Node {
         let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
         self.post(tx, *group, sealed.blob, &recipients, &Purpose::Commit(*group), now)?;
         Ok(())
+    }
+
+    /// We wanted to leave, and have become the last admin before anybody carried it out: without us
+    /// nobody could change the group any more.
+    fn stay(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
+        self.refuse(tx);
+        self.groups.stay(tx, group)?;
+        let Some(mut conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        conversation.standing = Standing::Active;
+        self.people_changed = true;
+        let own = self.own.key();
+        let text = "you are the last admin now and stay; promote somebody, then leave again";
+        self.notice(tx, &mut conversation, own, text.to_owned(), now)?;
+        self.tell_group(tx, &conversation, api::Change::Added, Some(own), Some(own), now)
     }
 
     /// Makes a commit and puts it, and the Welcome that belongs to it, on their way.

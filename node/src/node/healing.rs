@@ -13,30 +13,27 @@
 //! Cases are in memory: after a restart the same signs lead to the same doubts. What must not be
 //! forgotten, that an old copy must not send, is in the group's record.
 
+mod case;
 mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sremp_common::entropy::Entropy;
 use sremp_common::id::{GroupId, IdentityKey};
-use sremp_common::time::{Instant, Now, Timestamp};
+use sremp_common::time::{Instant, Now};
 
+use self::case::{Case, Doubt, pause, up_to};
 use super::{Node, NodeError};
 use crate::api::{self, HealingStep, HealingView};
 use crate::conversations::{Conversation, Standing};
 use crate::delivery::Inbox;
-use crate::groups::{Mark, NoteBody, Offer, Role, StateId, Wants};
+use crate::groups::{Mark, NoteBody, Role, StateId, Wants};
 use crate::store::Tx;
 
 /// Groups that are healed at a time.
 const MAX_CASES: usize = 256;
 /// What fits no state gets this long to be explained by what is still on its way.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
-/// Pause after the first question; it doubles with each,
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Members that are asked at a time.
 const ASKED_AT_ONCE: usize = 8;
 /// Groups that are asked about when a blob fits no state: it does not say which group it is of.
@@ -45,8 +42,6 @@ const GROUPS_AT_ONCE: usize = 4;
 const MAX_LOOKS: u32 = 6;
 /// Questions after which admins are asked to add us anew.
 const PATIENCE: u32 = 5;
-/// Rounds in which commits are brought in vain before they are taken for ones that we cannot follow.
-const MAX_FUTILE: u32 = 3;
 /// The first way back is taken after a pause of up to this, different on each member: many who are
 /// lost by one cause would else make rival commits, and all but one of them be lost again.
 const FIRST_SPREAD: Duration = Duration::from_secs(2);
@@ -68,86 +63,6 @@ const OFFER_PATIENCE: Duration = Duration::from_secs(60);
 const MAX_READD: usize = 256;
 /// What members were told is remembered for so many.
 const MAX_TOLD: usize = 8192;
-
-/// Why a group is in doubt, the gravest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Doubt {
-    /// A blob came that no state opens: it may be of this group.
-    Unread,
-    /// A member has commits that we have not.
-    Behind,
-    /// A member stands in a state that has nothing in common with ours.
-    Forked,
-    /// This home is an old copy: what was done since is not known here.
-    OldCopy,
-}
-
-/// One group that is being healed.
-#[derive(Debug)]
-pub(super) struct Case {
-    doubt: Doubt,
-    since: Timestamp,
-    /// When it is looked at again, and when members are asked again.
-    next_at: Instant,
-    round_at: Instant,
-    rounds: u32,
-    waiting: bool,
-    /// Rounds in which members had commits for us, and having brought them did not help.
-    futile: u32,
-    /// Members have commits for us, as was said in this round.
-    behind: bool,
-    /// The tip when members were asked first, and when they were asked last.
-    state: StateId,
-    asked_in: StateId,
-    /// Before this no way back is taken; none until one is wanted.
-    rejoin_at: Option<Instant>,
-    /// Ways back that were taken.
-    rejoins: u32,
-    /// Where members stand who have nothing in common with us, or us all when we are an old copy;
-    /// and those who agree with us.
-    heard: BTreeMap<IdentityKey, Mark>,
-    /// Those who came through our state.
-    ahead: BTreeSet<IdentityKey>,
-    offers: BTreeMap<Mark, Offer>,
-}
-
-impl Case {
-    /// Whether it woke up only because a way back may be taken now.
-    fn wakes_to_rejoin(&self, now: Now) -> bool {
-        self.rejoin_at.is_some_and(|at| at <= now.instant) && self.round_at > now.instant
-    }
-
-    /// We stand elsewhere now, by a way back or an invitation: what was heard before says nothing about
-    /// it, and members are asked soon whether all is well.
-    fn restart(&mut self, now: Now) {
-        self.offers.clear();
-        self.heard.clear();
-        self.ahead.clear();
-        self.waiting = false;
-        self.rejoin_at = None;
-        self.rounds = self.rounds.min(1);
-        self.round_at = now.instant + FIRST_LOOK;
-        self.next_at = self.round_at;
-    }
-
-    /// Members are asked once more. What they brought since the last time has helped, or not.
-    fn begin_round(&mut self, tip: StateId, now: Now, entropy: &mut Entropy) {
-        if self.rounds == 0 {
-            self.state = tip;
-        }
-        let in_vain = std::mem::take(&mut self.behind) && self.asked_in == tip;
-        self.futile = if in_vain { self.futile.saturating_add(1) } else { 0 };
-        if self.futile >= MAX_FUTILE {
-            // A path that was made wrong for us alone, or keys that we have lost.
-            self.doubt = self.doubt.max(Doubt::Forked);
-        }
-        self.asked_in = tip;
-        self.rounds = self.rounds.saturating_add(1);
-        let pause = pause(self.rounds);
-        self.round_at = now.instant + pause + up_to(pause / 4, entropy);
-        self.next_at = self.round_at;
-    }
-}
 
 /// What one member was told last.
 #[derive(Clone, Copy, Debug)]
@@ -171,13 +86,15 @@ pub(super) enum Telling {
     Offered,
     /// Asked to add us anew, or did so.
     Readd,
+    /// That they are no member any more.
+    Gone,
 }
 
 impl Telling {
     /// After this long the same may be told again.
     const fn pause(self) -> Duration {
         match self {
-            Self::Asked | Self::Readd => TOLD_AGAIN,
+            Self::Asked | Self::Readd | Self::Gone => TOLD_AGAIN,
             Self::Compared | Self::AskedBack | Self::Commits | Self::Offered => BROUGHT_AGAIN,
         }
     }
@@ -280,23 +197,7 @@ impl Node {
                 case.next_at = case.next_at.min(now.instant + FIRST_LOOK);
             }
         } else if !crowded {
-            let case = Case {
-                doubt,
-                since: now.wall,
-                next_at: now.instant + FIRST_LOOK,
-                round_at: now.instant,
-                rounds: 0,
-                waiting: false,
-                futile: 0,
-                behind: false,
-                state: StateId::new([0; 16]),
-                asked_in: StateId::new([0; 16]),
-                rejoin_at: None,
-                rejoins: 0,
-                heard: BTreeMap::new(),
-                ahead: BTreeSet::new(),
-                offers: BTreeMap::new(),
-            };
+            let case = Case::new(doubt, now);
             self.healing.cases.insert(group, case);
         }
     }
@@ -454,7 +355,7 @@ impl Node {
         // Whoever is merely behind, or cut off, needs no new leaf.
         case.waiting |= doubt >= Doubt::Forked && !case.heard.is_empty() && rounds > PATIENCE;
         let is_waiting = case.waiting;
-        let is_stuck = doubt == Doubt::OldCopy || case.futile >= MAX_FUTILE;
+        let is_stuck = case.is_stuck();
         if doubt == Doubt::Unread && rounds > 2 {
             // Nobody in this group knew of anything: it was of another one.
             self.healing.cases.remove(&group);
@@ -577,16 +478,4 @@ impl Node {
         };
         Some(HealingView { step, why: why.to_owned(), since: case.since })
     }
-}
-
-/// A random part of a time.
-fn up_to(most: Duration, entropy: &mut Entropy) -> Duration {
-    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(entropy.below(most))
-}
-
-/// Pause after so many rounds: 5 s, 10 s, 20 s, up to an hour.
-fn pause(rounds: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(rounds.saturating_sub(1).min(16));
-    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
 }

@@ -1,19 +1,26 @@
-//! Messages that a mailbox took and nobody confirmed, although later ones were confirmed: sent again.
+//! Messages that a mailbox took and nobody confirmed: sent again.
 //!
 //! A blob can come too late to be read: it lay at a relay that was down, while more than 256 others
-//! of its epoch took another path, and its key is gone. Its author still has the text. What was
-//! acknowledged is never lost: it is encrypted again under the same message id, and whoever has it
-//! already shows it once.
+//! of its epoch took another path, and its key is gone. Or a relay has lost what it acknowledged. Its
+//! author still has the text. What was acknowledged is never lost: it is encrypted again under the same
+//! message id, and whoever has it already shows it once.
+//!
+//! ```text
+//!   later messages were confirmed ────────────────────────────────┐
+//!   not confirmed for long ─→ asked where they stand ─→ answered ─┴─→ sent again
+//! ```
+//! Whoever is away needs no second copy: a question is small, and asked more and more rarely.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sremp_common::id::IdentityKey;
-use sremp_common::time::Now;
+use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::time::{Instant, Now, Timestamp};
 
 use super::{Node, NodeError};
 use crate::api::MessageState;
-use crate::conversations::{Conversation, ConversationId, History, Standing};
+use crate::conversations::{Conversation, ConversationId, History, MessageRow, Standing};
+use crate::groups::Wants;
 use crate::store::Tx;
 
 /// Age at which an unconfirmed message is sent again, and the pause between two looks.
@@ -22,22 +29,95 @@ const REPAIR_AFTER: Duration = Duration::from_secs(10);
 const LOOKED_AT: usize = 2000;
 /// Messages that one look sends again.
 const MAX_RESENT: usize = 200;
+/// Age at which the recipients of an unconfirmed message are asked where they stand, and the time after
+/// which a message may be sent once more; doubled with each question,
+const ASK_AFTER: Duration = Duration::from_secs(600);
+/// up to this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 3600);
+/// Messages of a conversation in which unconfirmed ones are looked for before somebody is asked.
+const ASKED_ABOUT: usize = 200;
+/// Members that are asked at a time.
+const ASKED_AT_ONCE: usize = 8;
+/// Conversations that are watched, and members and messages that are remembered, at a time.
+const MAX_WATCHED: usize = 4096;
+
+/// What repair keeps in memory. After a restart every conversation is watched again.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    /// Conversations in which somebody confirmed, or answered, since the last look.
+    confirmed: BTreeSet<ConversationId>,
+    look_at: Option<Instant>,
+    /// Conversations with messages that may be unconfirmed: when to ask, and after which silence again.
+    watched: BTreeMap<ConversationId, (Instant, Duration)>,
+    /// Members who answered, and when.
+    alive: BTreeMap<(ConversationId, IdentityKey), Timestamp>,
+    /// Messages that were sent again because of an answer, and when.
+    resent: BTreeMap<MessageId, Instant>,
+}
+
+impl Repair {
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.watched.values().map(|(at, _)| *at).chain(self.look_at).min()
+    }
+
+    /// Whether somebody was alive so long after a message was written that it should have come.
+    fn should_have_come(&self, row: &MessageRow, who: &IdentityKey, now: Now) -> bool {
+        let again = self.resent.get(&row.message_id).is_none_or(|at| now.instant > *at + ASK_AFTER);
+        let alive = self.alive.get(&(row.conversation, *who));
+        again && alive.is_some_and(|at| at.since(row.sent_at) > ASK_AFTER)
+    }
+}
 
 impl Node {
     /// Receipts came in a conversation: its other messages are looked at a little later.
     pub(super) fn confirmed_in(&mut self, conversation: ConversationId, now: Now) {
-        self.confirmed.insert(conversation);
-        self.repair_at.get_or_insert(now.instant + REPAIR_AFTER);
+        self.repair.confirmed.insert(conversation);
+        self.repair.look_at.get_or_insert(now.instant + REPAIR_AFTER);
     }
 
-    /// Looks at the conversations in which receipts came. Without receipts nothing is sent again:
-    /// whoever is away needs no second copy.
+    /// Somebody answered where they stand: what they should have, and have not confirmed, is sent again.
+    pub(super) fn answered_in(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        if self.repair.watched.contains_key(&conversation.id) {
+            if self.repair.alive.len() >= MAX_WATCHED {
+                self.repair.alive.clear();
+            }
+            self.repair.alive.insert((conversation.id, who), now.wall);
+            self.confirmed_in(conversation.id, now);
+        }
+        Ok(())
+    }
+
+    /// A message was sent in a conversation: should nobody confirm it, they are asked.
+    pub(super) fn watch(&mut self, conversation: ConversationId, now: Now) {
+        if self.repair.watched.len() < MAX_WATCHED {
+            let silence = (now.instant + ASK_AFTER, ASK_AFTER);
+            self.repair.watched.entry(conversation).or_insert(silence);
+        }
+    }
+
+    /// After a restart: what was not confirmed before is still not.
+    pub(super) fn load_repair(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for conversation in Conversation::all(tx)? {
+            self.watch(conversation.id, now);
+        }
+        Ok(())
+    }
+
+    /// Looks at the conversations in which receipts came, and asks in those in which none came.
     pub(super) fn repair(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
-        if self.repair_at.is_none_or(|at| at > now.instant) {
+        self.ask_the_silent(tx, now)?;
+        if self.repair.look_at.is_none_or(|at| at > now.instant) {
             return Ok(());
         }
-        self.repair_at = None;
-        for id in std::mem::take(&mut self.confirmed) {
+        self.repair.look_at = None;
+        for id in std::mem::take(&mut self.repair.confirmed) {
             if let Some(conversation) = Conversation::find(tx, id)?
                 && conversation.standing == Standing::Active
             {
@@ -45,6 +125,51 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn ask_the_silent(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let due = |(id, (at, silence)): (&ConversationId, &(Instant, Duration))| {
+            (*at <= now.instant).then_some((*id, *silence))
+        };
+        let due: Vec<_> = self.repair.watched.iter().filter_map(due).collect();
+        for (id, silence) in due {
+            self.repair.watched.remove(&id);
+            let Some(conversation) = Conversation::find(tx, id)? else { continue };
+            let silent = self.silent_members(tx, &conversation, now)?;
+            if silent.is_empty() {
+                continue;
+            }
+            let silence = silence.saturating_mul(2).min(LONGEST_SILENCE);
+            self.repair.watched.insert(id, (now.instant + silence, silence));
+            for (group, who) in silent.into_iter().take(ASKED_AT_ONCE) {
+                self.ask_again(tx, &group, &who, Wants::Answer, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those to whom a mailbox has taken messages that they have not confirmed for long.
+    fn silent_members(
+        &mut self,
+        tx: &Tx,
+        conversation: &Conversation,
+        now: Now,
+    ) -> Result<BTreeSet<(GroupId, IdentityKey)>, NodeError> {
+        let mut silent = BTreeSet::new();
+        if conversation.standing != Standing::Active {
+            return Ok(silent);
+        }
+        for row in History::page(tx, conversation.id, None, ASKED_ABOUT)? {
+            let Some((group, _)) = row.sealed_in else { continue };
+            if !row.outgoing || !row.receipts || now.wall.since(row.sent_at) < ASK_AFTER {
+                continue;
+            }
+            let members = self.groups.summary(tx, &group)?;
+            let sent = row.recipients.iter().filter(|(_, state)| *state == MessageState::Sent);
+            let listed = sent.filter(|(who, _)| members.member(who).is_some());
+            silent.extend(listed.map(|(who, _)| (group, *who)));
+        }
+        Ok(silent)
     }
 
     fn repair_conversation(
@@ -73,10 +198,15 @@ impl Node {
             let missed = row.recipients.iter().any(|(key, state)| {
                 *state == MessageState::Sent
                     && members.member(key).is_some()
-                    && newest.get(key).is_some_and(|lamport| *lamport > row.lamport)
+                    && (newest.get(key).is_some_and(|lamport| *lamport > row.lamport)
+                        || self.repair.should_have_come(&row, key, now))
             });
             if missed {
                 resent = resent.saturating_add(1);
+                if self.repair.resent.len() >= MAX_WATCHED {
+                    self.repair.resent.clear();
+                }
+                self.repair.resent.insert(row.message_id, now.instant);
                 self.seal_message(tx, &group, &mut row, now)?;
             }
         }

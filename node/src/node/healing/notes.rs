@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
-use super::{Doubt, MAX_OFFERS, Telling};
+use super::case::Doubt;
+use super::{MAX_OFFERS, Telling};
 use crate::conversations::{Conversation, History, Invites};
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
-    Change, GroupError, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing, Wants, choose,
+    Change, GroupError, GroupEvent, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing,
+    Wants, choose,
 };
 use crate::identity::Reach;
 use crate::node::{Node, NodeError};
@@ -40,6 +42,7 @@ impl Node {
                 self.healing.note_readd(group, from);
                 self.ask_again(tx, &group, &from, Wants::Answer, now)?;
             }
+            NoteBody::NotMember => self.told_to_be_gone(tx, group, from, now)?,
         }
         Ok(Verdict::Applied)
     }
@@ -56,6 +59,12 @@ impl Node {
         self.check_memory(tx, &group, probe.yours, now)?;
         let standing = self.groups.compare(tx, &group, &probe.marks)?;
         tracing::debug!(?standing, "a member says where it stands");
+        self.answered_in(tx, &group, from, now)?;
+        if matches!(standing, Standing::TheyAreLost | Standing::Unrelated)
+            && self.groups.summary(tx, &group)?.member(&from).is_none()
+        {
+            return self.tell_to_be_gone(tx, group, from, now);
+        }
         let stale = self.groups.is_stale(tx, &group)?;
         if let Some(theirs) = probe.marks.tip() {
             self.hear(&group, from, theirs, standing, stale);
@@ -90,6 +99,52 @@ impl Node {
             self.make_offer(tx, &group, &from, false, now)?;
         }
         self.decide(tx, group, now)
+    }
+
+    /// Somebody asks who is no member any more, and keeps no state from which it could follow to its
+    /// removal. An admin says so, unless it is to be added again.
+    fn tell_to_be_gone(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        let own = self.own.key();
+        let is_admin = summary.member(&own).is_some_and(|member| member.role == Role::Admin);
+        let sure = is_admin && summary.active && !self.groups.is_stale(tx, &group)?;
+        if !sure || Invites::find(tx, &group, &who)?.is_some() {
+            return Ok(());
+        }
+        let mark = self.groups.mark(tx, &group)?;
+        if !self.healing.may_tell(&group, &who, Telling::Gone, mark, now) {
+            return Ok(());
+        }
+        self.send_note(tx, &group, &who, &NoteBody::NotMember, now)
+    }
+
+    /// An admin says that we are no member any more. It is believed by whoever has looked for a way back
+    /// for long, and of no other admin knows that it stands where we do.
+    fn told_to_be_gone(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        from: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        let own_mark = self.groups.mark(tx, &group)?;
+        let is_admin = |who: &IdentityKey| {
+            summary.member(who).is_some_and(|member| member.role == Role::Admin)
+        };
+        let Some(case) = self.healing.cases.get(&group) else { return Ok(()) };
+        let with_us = |(who, mark): (&IdentityKey, &Mark)| Some(*mark) == own_mark && is_admin(who);
+        if !case.waiting || !is_admin(&from) || case.heard.iter().any(with_us) {
+            return Ok(());
+        }
+        self.healing.cases.remove(&group);
+        self.group_changed(tx, group, from, vec![GroupEvent::MeRemoved], now)
     }
 
     /// A member has a message of ours that we never wrote: this home is an old copy. What it has lost
@@ -325,7 +380,7 @@ impl Node {
     }
 
     /// Asks a member, whenever it was asked last.
-    pub(super) fn ask_again(
+    pub(in crate::node) fn ask_again(
         &mut self,
         tx: &Tx,
         group: &GroupId,

@@ -1,0 +1,135 @@
+//! One group that is being healed: why, since when, what was heard, and when it is looked at again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sremp_common::entropy::Entropy;
+use sremp_common::id::IdentityKey;
+use sremp_common::time::{Instant, Now, Timestamp};
+
+use super::FIRST_LOOK;
+use crate::groups::{Mark, Offer, StateId};
+
+/// Pause after the first question; it doubles with each,
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Rounds in which commits are brought in vain before they are taken for ones that we cannot follow.
+const MAX_FUTILE: u32 = 3;
+
+/// Why a group is in doubt, the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::node) enum Doubt {
+    /// A blob came that no state opens: it may be of this group.
+    Unread,
+    /// A member has commits that we have not.
+    Behind,
+    /// A member stands in a state that has nothing in common with ours.
+    Forked,
+    /// This home is an old copy: what was done since is not known here.
+    OldCopy,
+}
+
+/// One group that is being healed.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) doubt: Doubt,
+    pub(super) since: Timestamp,
+    /// When it is looked at again, and when members are asked again.
+    pub(super) next_at: Instant,
+    pub(super) round_at: Instant,
+    pub(super) rounds: u32,
+    pub(super) waiting: bool,
+    /// Rounds in which members had commits for us, and having brought them did not help.
+    pub(super) futile: u32,
+    /// Members have commits for us, as was said in this round.
+    pub(super) behind: bool,
+    /// The tip when members were asked first, and when they were asked last.
+    pub(super) state: StateId,
+    pub(super) asked_in: StateId,
+    /// Before this no way back is taken; none until one is wanted.
+    pub(super) rejoin_at: Option<Instant>,
+    /// Ways back that were taken.
+    pub(super) rejoins: u32,
+    /// Where members stand who have nothing in common with us, or us all when we are an old copy;
+    /// and those who agree with us.
+    pub(super) heard: BTreeMap<IdentityKey, Mark>,
+    /// Those who came through our state.
+    pub(super) ahead: BTreeSet<IdentityKey>,
+    pub(super) offers: BTreeMap<Mark, Offer>,
+}
+
+impl Case {
+    pub(super) fn new(doubt: Doubt, now: Now) -> Self {
+        Self {
+            doubt,
+            since: now.wall,
+            next_at: now.instant + FIRST_LOOK,
+            round_at: now.instant,
+            rounds: 0,
+            waiting: false,
+            futile: 0,
+            behind: false,
+            state: StateId::new([0; 16]),
+            asked_in: StateId::new([0; 16]),
+            rejoin_at: None,
+            rejoins: 0,
+            heard: BTreeMap::new(),
+            ahead: BTreeSet::new(),
+            offers: BTreeMap::new(),
+        }
+    }
+
+    /// Whether members' commits were brought in vain, or nothing of ours may be used any more.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.doubt == Doubt::OldCopy || self.futile >= MAX_FUTILE
+    }
+
+    /// Whether it woke up only because a way back may be taken now.
+    pub(super) fn wakes_to_rejoin(&self, now: Now) -> bool {
+        self.rejoin_at.is_some_and(|at| at <= now.instant) && self.round_at > now.instant
+    }
+
+    /// We stand elsewhere now, by a way back or an invitation: what was heard before says nothing about
+    /// it, and members are asked soon whether all is well.
+    pub(super) fn restart(&mut self, now: Now) {
+        self.offers.clear();
+        self.heard.clear();
+        self.ahead.clear();
+        self.waiting = false;
+        self.rejoin_at = None;
+        self.rounds = self.rounds.min(1);
+        self.round_at = now.instant + FIRST_LOOK;
+        self.next_at = self.round_at;
+    }
+
+    /// Members are asked once more. What they brought since the last time has helped, or not.
+    pub(super) fn begin_round(&mut self, tip: StateId, now: Now, entropy: &mut Entropy) {
+        if self.rounds == 0 {
+            self.state = tip;
+        }
+        let in_vain = std::mem::take(&mut self.behind) && self.asked_in == tip;
+        self.futile = if in_vain { self.futile.saturating_add(1) } else { 0 };
+        if self.futile >= MAX_FUTILE {
+            // A path that was made wrong for us alone, or keys that we have lost.
+            self.doubt = self.doubt.max(Doubt::Forked);
+        }
+        self.asked_in = tip;
+        self.rounds = self.rounds.saturating_add(1);
+        let pause = pause(self.rounds);
+        self.round_at = now.instant + pause + up_to(pause / 4, entropy);
+        self.next_at = self.round_at;
+    }
+}
+
+/// A random part of a time.
+pub(super) fn up_to(most: Duration, entropy: &mut Entropy) -> Duration {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(entropy.below(most))
+}
+
+/// Pause after so many rounds: 5 s, 10 s, 20 s, up to an hour.
+pub(super) fn pause(rounds: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(rounds.saturating_sub(1).min(16));
+    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+}
