@@ -158,6 +158,10 @@ impl Life {
         for _ in 0..self.knobs.phases {
             self.suffer();
             self.heal();
+            if self.knobs.relays_lose {
+                // What a quiet group has lost is noticed when somebody speaks.
+                self.everybody_speaks();
+            }
             self.settle();
             if self.model.may_be_over() && self.active_views().is_empty() {
                 return self.report;

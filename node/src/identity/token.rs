@@ -210,15 +210,19 @@ impl Tokens {
         Ok(Some(row.purpose))
     }
 
-    /// A key package was used: whoever holds its token is a fellow member now.
+    /// A leaf of ours carries this token, so whoever holds it is a fellow member: the key package that it
+    /// was in was used, or after a switch of the branch an old leaf stands that was replaced long ago. Answers whether it opened nothing until now.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn promote(tx: &Tx, token: &Token) -> Result<(), StoreError> {
-        if let Some(row) = tx.read::<Row>(Table::Tokens, token.as_bytes())? {
-            tx.write(Table::Tokens, token.as_bytes(), &Row { purpose: TokenPurpose::Leaf, ..row })?;
+    pub fn carry(tx: &Tx, token: &Token, now: Now) -> Result<bool, StoreError> {
+        let row = tx.read::<Row>(Table::Tokens, token.as_bytes())?;
+        if row.is_some_and(|row| row.purpose == TokenPurpose::Leaf) {
+            return Ok(false);
         }
-        Ok(())
+        let row = Row { purpose: TokenPurpose::Leaf, made: now.wall, used: (now.wall.day(), 0) };
+        tx.write(Table::Tokens, token.as_bytes(), &row)?;
+        Ok(true)
     }
 
     /// Forgets tokens whose time is over; answers whether there were any.

@@ -149,7 +149,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
         if conversation.standing != Standing::Removed {
-            self.learn_members(tx, group, only)?;
+            self.learn_members(tx, group, only, now)?;
         }
         if conversation.standing == Standing::Leaving {
             self.leave_again(tx, group, now)?;

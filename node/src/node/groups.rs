@@ -239,7 +239,7 @@ impl Node {
         )?;
         self.retry_deferred = true;
         let joined = changed.joined.iter().map(|(key, _)| *key).collect();
-        self.learn_members(tx, group, Some(&joined))?;
+        self.learn_members(tx, group, Some(&joined), now)?;
         let after = (!recipients.is_empty()).then_some(blob);
         self.send_welcomes(tx, group, &changed, after, now)?;
         let own = self.own.key();

@@ -444,14 +444,10 @@ impl Node {
         conversation.update_due = true;
         conversation.stand_on(tx, joined.group)?;
         // The token of the key package that was used is a member's from now on.
-        let own = self.own.key();
-        if let Some(member) = self.groups.summary(tx, &joined.group)?.member(&own) {
-            Tokens::promote(tx, &member.leaf.token)?;
-            self.admission_changed = true;
-        }
+        self.admission_changed = true;
         self.fellows_of.remove(&joined.group);
         self.restart_healing(&joined.group, now);
-        self.learn_members(tx, &joined.group, None)?;
+        self.learn_members(tx, &joined.group, None, now)?;
         self.retry_deferred = true;
         self.people_changed = true;
         if joined.kind == GroupKind::Direct {
@@ -472,12 +468,15 @@ impl Node {
         tx: &Tx,
         group: &GroupId,
         only: Option<&BTreeSet<IdentityKey>>,
+        now: Now,
     ) -> Result<(), NodeError> {
         let own = self.own.key();
         for member in self.groups.summary(tx, group)?.members.iter() {
-            if member.identity_key == own
-                || only.is_some_and(|only| !only.contains(&member.identity_key))
-            {
+            if member.identity_key == own {
+                self.admission_changed |= Tokens::carry(tx, &member.leaf.token, now)?;
+                continue;
+            }
+            if only.is_some_and(|only| !only.contains(&member.identity_key)) {
                 continue;
             }
             let mut reach = Reach::of(tx, &member.identity_key)?;
