@@ -210,7 +210,8 @@ impl Groups {
         Ok(kept || Self::was_ours(tx, group, mark)?)
     }
 
-    /// The wrapped commits that lead from a state on our branch to the tip, oldest first.
+    /// The wrapped commits that lead from a state on our branch to the tip, oldest first, each after the
+    /// proposals that it may refer to.
     ///
     /// # Errors
     /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
@@ -220,12 +221,16 @@ impl Groups {
         group: &GroupId,
         from: super::StateId,
     ) -> Result<Vec<Vec<u8>>, GroupError> {
-        let states = self.record(tx, group)?.after(from);
-        let blob = |state: super::StateId| tx.get(Table::GroupCommits, state.as_bytes());
-        Ok(states
-            .into_iter()
-            .filter_map(|state| blob(state).transpose())
-            .collect::<Result<_, _>>()?)
+        let record = self.record(tx, group)?;
+        let mut blobs = Vec::new();
+        for state in record.after(from) {
+            if let Some(parent) = record.state(state).and_then(|state| state.parent) {
+                let kept = tx.scan_prefix(Table::GroupProposals, parent.as_bytes(), usize::MAX)?;
+                blobs.extend(kept.into_iter().map(|(_, wrapped)| wrapped));
+            }
+            blobs.extend(tx.get(Table::GroupCommits, state.as_bytes())?);
+        }
+        Ok(blobs)
     }
 
     /// Our state may have been used elsewhere since: nothing is sent in it any more until

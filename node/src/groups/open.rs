@@ -86,7 +86,7 @@ impl Groups {
         };
         match message.content_type() {
             ContentType::Application => self.open_message(tx, &entry, message.into()),
-            ContentType::Proposal => self.open_proposal(tx, &entry, message.into()),
+            ContentType::Proposal => self.open_proposal(tx, &entry, wrapped, message.into()),
             ContentType::Commit => {
                 let entry = self.standing(tx, entry)?;
                 self.open_commit(tx, &entry, wrapped, &bytes, message.into(), now)
@@ -173,6 +173,7 @@ impl Groups {
         &mut self,
         tx: &Tx,
         entry: &Entry,
+        wrapped: &[u8],
         message: ProtocolMessage,
     ) -> Result<Opened, OpenError> {
         let Entry { group, state, .. } = *entry;
@@ -200,6 +201,7 @@ impl Groups {
         }
         policy::may_leave(&loaded.view.policy, &loaded.view.keys(), &who).map_err(refused)?;
         provider.storage().keep_proposal(&*proposal)?;
+        Self::keep_proposal(tx, state, wrapped)?;
         self.put_changed(state, loaded);
 
         let mut record = self.record(tx, &group).map_err(|error| fail(group, error))?.clone();

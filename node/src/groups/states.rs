@@ -5,7 +5,7 @@ use std::sync::Arc;
 use openmls::prelude::{GroupId as MlsGroupId, MlsGroup};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
-use sremp_common::hash::labelled_hash;
+use sremp_common::hash::{labelled_hash, sha256};
 use sremp_common::id::GroupId;
 use sremp_common::label::{HashLabel, MLS_EXPORTER};
 use sremp_common::time::{Now, Timestamp};
@@ -24,6 +24,9 @@ const MAX_LOADED: usize = 256;
 
 /// Members of all loaded states together. A state takes some kilobytes for each member.
 const MAX_LOADED_MEMBERS: usize = 4096;
+
+/// Proposals that are kept of one state.
+const MAX_PROPOSALS: usize = 64;
 
 /// Epochs whose marks are remembered.
 const MAX_MARKED_EPOCHS: u64 = 4096;
@@ -272,6 +275,16 @@ impl Groups {
         self.delete_states(tx, &states)
     }
 
+    /// Keeps a wrapped proposal that was made in a state, for whoever misses it.
+    pub(super) fn keep_proposal(tx: &Tx, state: StateId, wrapped: &[u8]) -> Result<(), StoreError> {
+        let kept = tx.scan_prefix(Table::GroupProposals, state.as_bytes(), MAX_PROPOSALS)?;
+        if kept.len() < MAX_PROPOSALS {
+            let key = [state.as_bytes().as_slice(), &sha256(wrapped)].concat();
+            tx.put(Table::GroupProposals, &key, wrapped.to_vec());
+        }
+        Ok(())
+    }
+
     /// Whether the group came through this state and does not keep it any more.
     pub(super) fn was_ours(tx: &Tx, group: &GroupId, mark: &Mark) -> Result<bool, StoreError> {
         let known = tx.read::<ByteArray<32>>(Table::GroupPast, &past_key(group, mark.epoch))?;
@@ -284,6 +297,9 @@ impl Groups {
             self.index(tx)?.remove(*state);
             tx.delete(Table::GroupStates, state.as_bytes());
             tx.delete(Table::GroupCommits, state.as_bytes());
+            for (key, _) in tx.scan_prefix(Table::GroupProposals, state.as_bytes(), usize::MAX)? {
+                tx.delete(Table::GroupProposals, &key);
+            }
             Storage::new(tx, *state).delete_all()?;
             self.loaded.remove(state);
         }

@@ -394,6 +394,10 @@ impl Node {
         let Some(case) = self.healing.cases.get(group) else { return Ok(()) };
         let own = self.groups.mark(tx, group)?;
         let summary = self.groups.summary(tx, group)?;
+        if case.is_behind(&summary.state) {
+            // Those who agree with us miss the same.
+            return Ok(());
+        }
         let mut others_differ = false;
         for (who, mark) in &case.heard {
             // Somebody who has gone since, or where we were a moment ago, is on no other side.

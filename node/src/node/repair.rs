@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
-use sremp_common::time::{Instant, Now, Timestamp};
+use sremp_common::time::{Instant, Now};
 
 use super::{Node, NodeError};
 use crate::api::MessageState;
@@ -50,9 +50,10 @@ pub(super) struct Repair {
     /// Conversations with messages that may be unconfirmed: when to ask, and after which silence again.
     watched: BTreeMap<ConversationId, (Instant, Duration)>,
     /// Members who answered, and when.
-    alive: BTreeMap<(ConversationId, IdentityKey), Timestamp>,
-    /// Messages that were sent again because of an answer, and when.
-    resent: BTreeMap<MessageId, Instant>,
+    alive: BTreeMap<(ConversationId, IdentityKey), Instant>,
+    /// When messages were encrypted last. By no wall clock: one that was wrong must not keep a message
+    /// from being sent again.
+    sealed: BTreeMap<MessageId, Instant>,
 }
 
 impl Repair {
@@ -60,11 +61,19 @@ impl Repair {
         self.watched.values().map(|(at, _)| *at).chain(self.look_at).min()
     }
 
-    /// Whether somebody was alive so long after a message was written that it should have come.
+    /// Whether a message was encrypted so long before a moment. When that is not remembered, its wall
+    /// clock counts, and one in the future is wrong.
+    fn is_older(&self, row: &MessageRow, age: Duration, at: Instant, now: Now) -> bool {
+        match self.sealed.get(&row.message_id) {
+            Some(sealed) => *sealed + age < at,
+            None => row.sent_at > now.wall || now.wall.since(row.sent_at) > age,
+        }
+    }
+
+    /// Whether somebody was alive so long after a message was encrypted that it should have come.
     fn should_have_come(&self, row: &MessageRow, who: &IdentityKey, now: Now) -> bool {
-        let again = self.resent.get(&row.message_id).is_none_or(|at| now.instant > *at + ASK_AFTER);
         let alive = self.alive.get(&(row.conversation, *who));
-        again && alive.is_some_and(|at| at.since(row.sent_at) > ASK_AFTER)
+        alive.is_some_and(|at| self.is_older(row, ASK_AFTER, *at, now))
     }
 }
 
@@ -88,14 +97,21 @@ impl Node {
             if self.repair.alive.len() >= MAX_WATCHED {
                 self.repair.alive.clear();
             }
-            self.repair.alive.insert((conversation.id, who), now.wall);
+            self.repair.alive.insert((conversation.id, who), now.instant);
             self.confirmed_in(conversation.id, now);
         }
         Ok(())
     }
 
-    /// A message was sent in a conversation: should nobody confirm it, they are asked.
-    pub(super) fn watch(&mut self, conversation: ConversationId, now: Now) {
+    /// A message is encrypted: should nobody confirm it, they are asked.
+    pub(super) fn watch_message(&mut self, row: &MessageRow, now: Now) {
+        if self.repair.sealed.len() < MAX_WATCHED {
+            self.repair.sealed.insert(row.message_id, now.instant);
+        }
+        self.watch(row.conversation, now);
+    }
+
+    fn watch(&mut self, conversation: ConversationId, now: Now) {
         if self.repair.watched.len() < MAX_WATCHED {
             let silence = (now.instant + ASK_AFTER, ASK_AFTER);
             self.repair.watched.entry(conversation).or_insert(silence);
@@ -117,6 +133,7 @@ impl Node {
             return Ok(());
         }
         self.repair.look_at = None;
+        self.repair.sealed.retain(|_, at| *at + LONGEST_SILENCE > now.instant);
         for id in std::mem::take(&mut self.repair.confirmed) {
             if let Some(conversation) = Conversation::find(tx, id)?
                 && conversation.standing == Standing::Active
@@ -135,7 +152,7 @@ impl Node {
         for (id, silence) in due {
             self.repair.watched.remove(&id);
             let Some(conversation) = Conversation::find(tx, id)? else { continue };
-            let silent = self.silent_members(tx, &conversation, now)?;
+            let silent = self.silent_members(tx, &conversation)?;
             if silent.is_empty() {
                 continue;
             }
@@ -153,7 +170,6 @@ impl Node {
         &mut self,
         tx: &Tx,
         conversation: &Conversation,
-        now: Now,
     ) -> Result<BTreeSet<(GroupId, IdentityKey)>, NodeError> {
         let mut silent = BTreeSet::new();
         if conversation.standing != Standing::Active {
@@ -161,7 +177,7 @@ impl Node {
         }
         for row in History::page(tx, conversation.id, None, ASKED_ABOUT)? {
             let Some((group, _)) = row.sealed_in else { continue };
-            if !row.outgoing || !row.receipts || now.wall.since(row.sent_at) < ASK_AFTER {
+            if !row.outgoing || !row.receipts {
                 continue;
             }
             let members = self.groups.summary(tx, &group)?;
@@ -190,7 +206,7 @@ impl Node {
         let mut resent = 0_usize;
         for mut row in rows {
             let Some((group, _)) = row.sealed_in else { continue };
-            let old = now.wall.since(row.sent_at) > REPAIR_AFTER;
+            let old = self.repair.is_older(&row, REPAIR_AFTER, now.instant, now);
             if !row.outgoing || !row.receipts || !old || resent >= MAX_RESENT {
                 continue;
             }
@@ -203,10 +219,6 @@ impl Node {
             });
             if missed {
                 resent = resent.saturating_add(1);
-                if self.repair.resent.len() >= MAX_WATCHED {
-                    self.repair.resent.clear();
-                }
-                self.repair.resent.insert(row.message_id, now.instant);
                 self.seal_message(tx, &group, &mut row, now)?;
             }
         }

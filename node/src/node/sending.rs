@@ -203,7 +203,7 @@ impl Node {
             let known = |key| before.iter().find(|(other, _)| other == key);
             let state = |key| known(key).map_or(MessageState::Queued, |(_, state)| *state);
             row.recipients = recipients.iter().map(|key| (*key, state(key))).collect();
-            self.watch(row.conversation, now);
+            self.watch_message(row, now);
         }
         History::update(tx, row)?;
         self.post(tx, *group, sealed.blob, &recipients, &Purpose::Message(row.message_id), now)?;

@@ -53,6 +53,9 @@ tables! {
     GroupStates = "group-states",
     /// The wrapped commit that led into each retained state, for whoever misses it (`groups`).
     GroupCommits = "group-commits",
+    /// The wrapped proposals that were made in each retained state: its commits may refer to them
+    /// (`groups`).
+    GroupProposals = "group-proposals",
     /// Epoch authenticators of states that were left behind (`groups`).
     GroupPast = "group-past",
     /// The rows of OpenMLS (`groups`).

@@ -80,6 +80,11 @@ impl Case {
         }
     }
 
+    /// Whether somebody has commits for us, and none of them has helped yet.
+    pub(super) fn is_behind(&self, tip: &StateId) -> bool {
+        (self.behind || self.futile > 0) && self.asked_in == *tip
+    }
+
     /// Whether members' commits were brought in vain, or nothing of ours may be used any more.
     pub(super) fn is_stuck(&self) -> bool {
         self.doubt == Doubt::OldCopy || self.futile >= MAX_FUTILE
