@@ -11,6 +11,7 @@ use sremp_sim::{Tricks, World};
 const A_WHILE: u64 = 30_000;
 /// Virtual time in which every step of healing has had its turn.
 const HEALED: u64 = 30 * 60_000;
+const DAY: u64 = 24 * 3_600_000;
 
 fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
     let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
@@ -237,6 +238,107 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
     send(&mut world, 2, &format!("group:{id}"), "here again");
     world.pass(A_WHILE);
     assert!(texts(&mut world, 1, &format!("group:{id}")).contains(&"here again".to_owned()));
+}
+
+/// A relay loses what it acknowledged, and nobody says anything afterwards.
+#[test]
+fn a_message_that_a_relay_lost_is_sent_again_when_its_recipient_answers() {
+    let (mut world, _) = team(16, 2);
+    send(&mut world, 0, "contact:node2", "hello");
+    world.pass(A_WHILE);
+    world.crash(1);
+    let lost = send(&mut world, 0, "contact:node2", "do not lose this");
+    world.pass(A_WHILE);
+    assert_eq!(state(&mut world, 0, &lost), MessageState::Sent);
+    for relay in [2, 3] {
+        world.crash(relay);
+        world.forget_all(relay);
+        world.start(relay);
+    }
+    world.start(1);
+    world.pass(HEALED);
+    assert_eq!(texts(&mut world, 1, "contact:node1"), ["hello", "do not lose this"]);
+    assert_eq!(state(&mut world, 0, &lost), MessageState::Delivered);
+}
+
+#[test]
+fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
+    let (mut world, id) = team(17, 3);
+    send(&mut world, 2, "group:team", "hello");
+    world.pass(A_WHILE);
+    world.crash(2);
+    world.pass(DAY);
+    for round in 0..12 {
+        if round == 10 {
+            let remove = Command::GroupRemove { group: id.clone(), who: "node3".into() };
+            world.command(0, remove).unwrap();
+        }
+        rename(&mut world, 0, &id, &format!("name {round}"));
+        world.pass(15 * 60_000);
+    }
+    for relay in [3, 4] {
+        world.crash(relay);
+        world.forget_all(relay);
+        world.start(relay);
+    }
+    world.start(2);
+    world.pass(A_WHILE);
+    send(&mut world, 2, &format!("group:{id}"), "am I still here?");
+    world.pass(2 * HEALED);
+    let view = group(&mut world, 2, &id);
+    assert_eq!(view.state, GroupState::Removed, "{view:?}");
+    let told = changes(&mut world, 2);
+    assert_eq!(told.last(), Some(&Change::Removed), "{told:?}");
+    assert!(!texts(&mut world, 1, &id).contains(&"am I still here?".to_owned()));
+}
+
+/// A commit refers to a proposal that never came: both are brought.
+#[test]
+fn a_proposal_that_a_relay_lost_is_brought_with_the_commit_that_carries_it_out() {
+    let (mut world, id) = team(18, 4);
+    for host in 0..4 {
+        send(&mut world, host, "group:team", &format!("hello from {host}"));
+    }
+    world.pass(A_WHILE);
+    world.crash(2);
+    world.command(3, Command::GroupLeave { group: id.clone() }).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 0, &id).members.len(), 3);
+    for relay in [4, 5] {
+        world.crash(relay);
+        world.forget_all(relay);
+        world.start(relay);
+    }
+    world.start(2);
+    send(&mut world, 0, &format!("group:{id}"), "can you read this?");
+    world.pass(HEALED);
+    assert!(texts(&mut world, 2, &id).contains(&"can you read this?".to_owned()));
+    assert_agree(&mut world, &[0, 1, 2], &id);
+    assert!(!changes(&mut world, 0).contains(&Change::Rejoined), "nobody had to join anew");
+}
+
+#[test]
+fn whoever_becomes_the_last_admin_while_leaving_stays_and_reads_why() {
+    let (mut world, id) = team(19, 3);
+    let promote = Command::GroupPromote { group: id.clone(), who: "node2".into() };
+    world.command(0, promote).unwrap();
+    world.pass(A_WHILE);
+    world.net.cut(0, 1);
+    world.net.cut(1, 2);
+    [3, 4].into_iter().for_each(|relay| world.net.cut(1, relay));
+    world.command(1, Command::GroupLeave { group: id.clone() }).unwrap();
+    let demote = Command::GroupDemote { group: id.clone(), who: "node1".into() };
+    world.command(0, demote).unwrap();
+    world.pass(A_WHILE);
+    world.heal();
+    world.pass(HEALED);
+    assert_agree(&mut world, &[0, 1, 2], &id);
+    let view = group(&mut world, 1, &id);
+    let admins: Vec<_> = view.members.iter().filter(|it| it.role == Role::Admin).collect();
+    assert!(matches!(admins[..], [only] if only.is_me), "{view:?}");
+    let history = Command::History { with: id.clone(), limit: 100, before: None };
+    let Ok(Reply::Messages(rows)) = world.command(1, history) else { panic!("no history") };
+    assert!(rows.iter().any(|row| row.text.contains("last admin")), "{rows:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sremp_common::time::Now;
 
 use super::case::Doubt;
 use super::{MAX_OFFERS, Telling};
-use crate::conversations::{Conversation, History, Invites};
+use crate::conversations::{Conversation, History, Invites, Standing as Place};
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
     Change, GroupError, GroupEvent, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing,
@@ -35,6 +35,9 @@ impl Node {
         if from == self.own.key() {
             return Ok(Verdict::Invalid("a note of our own".into()));
         }
+        if self.was_told_to_be_gone(tx, &group)? {
+            return Ok(Verdict::Applied);
+        }
         match body {
             NoteBody::Probe(probe) => self.probed(tx, group, from, &probe, now)?,
             NoteBody::Offer(offer) => self.offered(tx, group, from, *offer, now)?,
@@ -60,11 +63,6 @@ impl Node {
         let standing = self.groups.compare(tx, &group, &probe.marks)?;
         tracing::debug!(?standing, "a member says where it stands");
         self.answered_in(tx, &group, from, now)?;
-        if matches!(standing, Standing::TheyAreLost | Standing::Unrelated)
-            && self.groups.summary(tx, &group)?.member(&from).is_none()
-        {
-            return self.tell_to_be_gone(tx, group, from, now);
-        }
         let stale = self.groups.is_stale(tx, &group)?;
         if let Some(theirs) = probe.marks.tip() {
             self.hear(&group, from, theirs, standing, stale);
@@ -72,6 +70,11 @@ impl Node {
         // The answer before what it explains: whoever is behind shall know it.
         if probe.wants != Wants::Nothing && standing != Standing::WeMiss {
             self.answer(tx, &group, &from, now)?;
+        }
+        if matches!(standing, Standing::TheyAreLost | Standing::Unrelated)
+            && self.groups.summary(tx, &group)?.member(&from).is_none()
+        {
+            return self.tell_to_be_gone(tx, group, from, now);
         }
         match standing {
             Standing::Same => self.agreed(tx, &group, now)?,
@@ -145,6 +148,13 @@ impl Node {
         }
         self.healing.cases.remove(&group);
         self.group_changed(tx, group, from, vec![GroupEvent::MeRemoved], now)
+    }
+
+    /// Whether we took somebody's word that we are no member any more, without the commit.
+    fn was_told_to_be_gone(&mut self, tx: &Tx, group: &GroupId) -> Result<bool, NodeError> {
+        let standing = Conversation::of_group(tx, group)?.map(|conversation| conversation.standing);
+        let is_over = matches!(standing, Some(Place::Removed | Place::Left));
+        Ok(is_over && self.groups.summary(tx, group)?.active)
     }
 
     /// A member has a message of ours that we never wrote: this home is an old copy. What it has lost
