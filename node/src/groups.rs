@@ -159,6 +159,21 @@ impl Groups {
         Ok(self.record(tx, group)?.tip())
     }
 
+    /// Whether we came in by a Welcome of this member, and nothing has happened in the group since.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn was_invited_by(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+    ) -> Result<bool, GroupError> {
+        let record = self.record(tx, group)?;
+        let epoch = record.state(record.tip()).map(|state| state.epoch);
+        Ok(record.joined_by == Some(*who) && epoch == Some(record.joined_epoch))
+    }
+
     /// How many members the group has at its tip, ourselves included.
     ///
     /// # Errors

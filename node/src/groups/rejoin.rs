@@ -98,6 +98,8 @@ impl Groups {
         if !record.state(old_tip).is_some_and(|state| state.active) {
             return Err(GroupError::NotMember);
         }
+        // Whoever came through our state has what we did; who did not has none of it.
+        let lost = if offer.is_ahead { Vec::new() } else { record.own_work() };
         let before = self.view(tx, group, old_tip)?;
         let (scratch, mls, commit) = self.external_commit(tx, offer, leaf)?;
         if mls.group_id() != &mls_id(group) {
@@ -124,7 +126,7 @@ impl Groups {
         let after = self.view(tx, group, state)?;
         let mut events = after.changes_since(&before, &[], &self.own);
         events.insert(0, GroupEvent::Rejoined(self.own));
-        events.insert(0, GroupEvent::Switched { lost: Vec::new() });
+        events.insert(0, GroupEvent::Switched { lost });
         Ok(Changed {
             commit: wrapped,
             recipients: Arc::clone(&after.others),

@@ -116,8 +116,11 @@ impl Node {
             // On another branch, leaves may be other ones than were last learnt.
             let only = (!follow_up.switched).then_some(&follow_up.moved);
             self.attempt(tx, |node, tx| node.learn_standing(tx, &group, only, now))?;
-            let conversation = Conversation::of_group(tx, &group)?;
-            if conversation.is_none_or(|conversation| conversation.standing != Standing::Active) {
+            let standing = Conversation::of_group(tx, &group)?.map(|it| it.standing);
+            if standing == Some(Standing::Removed) {
+                self.attempt(tx, |node, tx| node.release_invited(tx, &group, now))?;
+            }
+            if standing != Some(Standing::Active) {
                 // Nothing can be said in it any more.
                 continue;
             }
@@ -171,6 +174,19 @@ impl Node {
             self.accept(tx)?;
         }
         Ok(work)
+    }
+
+    /// Whom we invited onto a branch that has lost, while the one that stands has removed us: nobody
+    /// else knows of them, and we cannot invite them again.
+    fn release_invited(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        for work in &conversation.redo {
+            let LostWork::Added(people) = work else { continue };
+            for who in people {
+                self.tell_not_member(tx, group, who, now)?;
+            }
+        }
+        Ok(())
     }
 
     /// Does again what a commit of ours on a lost branch did, where it still makes sense.

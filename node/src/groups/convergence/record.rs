@@ -199,6 +199,13 @@ impl Record {
         settled
     }
 
+    /// What our own commits on the way to the tip did, as far as it is kept, oldest first.
+    pub(in crate::groups) fn own_work(&self) -> Vec<LostWork> {
+        let path = branch::path(&self.branches(), self.tip);
+        let states = path.iter().rev().filter_map(|id| self.state(*id));
+        states.flat_map(|state| state.work.clone()).collect()
+    }
+
     /// Whether `state` is the tip or one of its ancestors; states that are not kept count as such.
     pub(in crate::groups) fn is_on_branch(&self, state: StateId) -> bool {
         self.state(state).is_none() || branch::is_ancestor(&self.branches(), state, self.tip)

@@ -99,7 +99,8 @@ impl Node {
             Standing::Unrelated => self.doubt(group, Doubt::Forked, now),
         }
         if probe.wants == Wants::Offer && standing != Standing::TheyAreLost {
-            self.make_offer(tx, &group, &from, false, now)?;
+            let is_ahead = matches!(standing, Standing::TheyMiss(_));
+            self.make_offer(tx, &group, &from, is_ahead, now)?;
         }
         self.decide(tx, group, now)
     }
@@ -120,15 +121,28 @@ impl Node {
         if !sure || Invites::find(tx, &group, &who)?.is_some() {
             return Ok(());
         }
-        let mark = self.groups.mark(tx, &group)?;
-        if !self.healing.may_tell(&group, &who, Telling::Gone, mark, now) {
-            return Ok(());
-        }
-        self.send_note(tx, &group, &who, &NoteBody::NotMember, now)
+        self.tell_not_member(tx, &group, &who, now)
     }
 
-    /// An admin says that we are no member any more. It is believed by whoever has looked for a way back
-    /// for long, and of no other admin knows that it stands where we do.
+    /// Says to somebody that they are no member, where we know that they are none.
+    pub(in crate::node) fn tell_not_member(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let listed = self.groups.summary(tx, group)?.member(who).is_some();
+        let mark = self.groups.mark(tx, group)?;
+        if listed || !self.healing.may_tell(group, who, Telling::Gone, mark, now) {
+            return Ok(());
+        }
+        self.send_note(tx, group, who, &NoteBody::NotMember, now)
+    }
+
+    /// An admin says that we are no member any more. It is believed of whoever invited us, as long as we
+    /// have heard of nothing since; and by whoever has looked for a way back for long, and of no other
+    /// admin knows that it stands where we do.
     fn told_to_be_gone(
         &mut self,
         tx: &Tx,
@@ -141,9 +155,11 @@ impl Node {
         let is_admin = |who: &IdentityKey| {
             summary.member(who).is_some_and(|member| member.role == Role::Admin)
         };
-        let Some(case) = self.healing.cases.get(&group) else { return Ok(()) };
         let with_us = |(who, mark): (&IdentityKey, &Mark)| Some(*mark) == own_mark && is_admin(who);
-        if !case.waiting || !is_admin(&from) || case.heard.iter().any(with_us) {
+        let case = self.healing.cases.get(&group);
+        let is_lost = case.is_some_and(|case| case.waiting && !case.heard.iter().any(with_us));
+        let takes_back = self.groups.was_invited_by(tx, &group, &from)?;
+        if !summary.active || !is_admin(&from) || !(is_lost || takes_back) {
             return Ok(());
         }
         self.healing.cases.remove(&group);
