@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 
+use ed25519_dalek::VerifyingKey;
+
 use crate::hash::labelled_hash;
 use crate::label::HashLabel;
 use crate::wire::fixed_bytes;
@@ -101,17 +103,17 @@ impl IdentityKey {
     /// # Errors
     /// [`IdError::NotAKey`], [`IdError::WeakKey`].
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
-        if was_checked(&bytes) {
+        if checked(&bytes).is_some() {
             return Ok(Self(bytes));
         }
         if !is_reduced(&bytes) {
             return Err(IdError::NotAKey);
         }
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| IdError::NotAKey)?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| IdError::NotAKey)?;
         if key.is_weak() {
             return Err(IdError::WeakKey);
         }
-        note_checked(bytes);
+        note_checked(&bytes, key);
         Ok(Self(bytes))
     }
 
@@ -188,18 +190,20 @@ const CHECKED_KEYS: usize = 64;
 thread_local! {
     /// Keys that passed [`IdentityKey::from_bytes`] lately. The same few keys stand in nearly every
     /// row and message, and the square root that finds the point costs more than all other decoding
-    /// of a row. Only saves time: what is in it never changes an answer.
-    static CHECKED: [Cell<Option<[u8; 32]>>; CHECKED_KEYS] =
+    /// of a row; and a key that was just read is often verified with next. Only saves time: what is in
+    /// it never changes an answer.
+    static CHECKED: [Cell<Option<VerifyingKey>>; CHECKED_KEYS] =
         const { [const { Cell::new(None) }; CHECKED_KEYS] };
 }
 
-fn was_checked(key: &[u8; 32]) -> bool {
-    CHECKED.with(|places| place_of(key, places).is_some_and(|place| place.get() == Some(*key)))
+/// The key with its point, if it passed [`IdentityKey::from_bytes`] lately.
+pub(crate) fn checked(bytes: &[u8; 32]) -> Option<VerifyingKey> {
+    CHECKED.with(|places| place_of(bytes, places)?.get().filter(|key| key.as_bytes() == bytes))
 }
 
-fn note_checked(key: [u8; 32]) {
+fn note_checked(bytes: &[u8; 32], key: VerifyingKey) {
     CHECKED.with(|places| {
-        if let Some(place) = place_of(&key, places) {
+        if let Some(place) = place_of(bytes, places) {
             place.set(Some(key));
         }
     });

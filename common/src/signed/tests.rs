@@ -1,6 +1,10 @@
 //! A signature holds for what it was made for, and for nothing else.
 
+use curve25519_dalek::constants::EIGHT_TORSION;
+use curve25519_dalek::{EdwardsPoint, Scalar};
+use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha512};
 
 use super::*;
 use crate::entropy::Entropy;
@@ -104,7 +108,65 @@ fn a_second_form_of_a_signature_is_refused() {
     assert_eq!(secret.public().verify(label, b"", b"body", &second), Err(BadSignature));
 }
 
+/// The points of small order, and what is made of them: a key, and an R, to each of which one was added.
+/// An S that is right for any of them where the library counts in whole multiples of the group's order.
+#[test]
+fn verification_is_as_strict_as_the_library_s() {
+    let (secret, nonce) = (Scalar::from(77_u64), Scalar::from(1_234_567_u64));
+    let mut verdicts = [0; 2];
+    for (of_key, key_torsion) in EIGHT_TORSION.iter().enumerate() {
+        for (of_nonce, nonce_torsion) in EIGHT_TORSION.iter().enumerate() {
+            // With a key of small order alone, and with an honest one; the same for R.
+            for (a, r) in [(secret, nonce), (Scalar::ZERO, nonce), (secret, Scalar::ZERO)] {
+                let point = EdwardsPoint::mul_base(&a) + key_torsion;
+                let key = VerifyingKey::from_bytes(&point.compress().to_bytes()).unwrap();
+                let big_r = (EdwardsPoint::mul_base(&r) + nonce_torsion).compress().to_bytes();
+                // Whether the torsion cancels out depends on the message.
+                for number in 0..16_u8 {
+                    let hash = Sha512::digest([&big_r[..], key.as_bytes(), &[number]].concat());
+                    let k = Scalar::from_bytes_mod_order_wide(&hash.into());
+                    let s = r + k * a;
+                    let signature = Signature::from_components(big_r, s.to_bytes());
+                    let expected = key.verify_strict(&[number], &signature).is_ok();
+                    let case = (of_key, of_nonce, a == secret, r == nonce, number);
+                    assert_eq!(holds_strictly(&key, &[number], &signature), expected, "{case:?}");
+                    verdicts[usize::from(expected)] += 1;
+                }
+            }
+        }
+    }
+    assert!(verdicts[0] > 100 && verdicts[1] > 100, "both kinds are among them: {verdicts:?}");
+}
+
+#[test]
+fn all_points_of_small_order_are_known() {
+    let encoded = |point: &EdwardsPoint| point.compress().to_bytes();
+    let (mut expected, mut known) = (EIGHT_TORSION.map(|point| encoded(&point)), SMALL_ORDER);
+    expected.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(known, expected);
+}
+
 proptest! {
+    /// Whatever was changed in a signature, in its R or in the key.
+    #[test]
+    fn damaged_signatures_are_judged_as_the_library_judges_them(
+        place in 0..96_usize, bits in 0..=255_u8, other in any::<[u8; 32]>(), swaps in any::<bool>(),
+    ) {
+        let secret = SigningKey::from_bytes(&[7; 32]);
+        let mut bytes = secret.sign(b"body").to_bytes().to_vec();
+        bytes.extend(secret.verifying_key().to_bytes());
+        bytes[place] ^= bits;
+        if swaps {
+            bytes[..32].copy_from_slice(&other);
+        }
+        let signature = Signature::from_slice(&bytes[..64]).unwrap();
+        if let Ok(key) = VerifyingKey::from_bytes(bytes[64..].try_into().unwrap()) {
+            let expected = key.verify_strict(b"body", &signature).is_ok();
+            prop_assert_eq!(holds_strictly(&key, b"body", &signature), expected);
+        }
+    }
+
     /// Bytes that move between context and body, or look like a length, change the input.
     #[test]
     fn different_parts_never_give_the_same_input(
