@@ -4,6 +4,7 @@ mod attacks;
 mod bits;
 mod life;
 mod order;
+mod passive;
 mod permutations;
 mod rejoin;
 mod rivals;
