@@ -2,6 +2,8 @@
 //! from seeds that are kept.
 
 use sremp_node::api::{Command, GroupState, GroupView, Reply};
+use sremp_node::groups::Suite;
+use sremp_sim::world::SUITE_VARIABLE;
 use sremp_sim::{Knobs, World};
 
 /// Virtual time in which anything that can arrive has arrived.
@@ -127,8 +129,26 @@ fn an_invitation_from_the_future_waits_until_the_clock_is_right() {
 
 #[test]
 fn lives_that_are_kept() {
-    for seed in [6, 12, 14, 16, 25] {
+    // The last two are lives of groups with the post-quantum suite.
+    for seed in [6, 12, 14, 16, 25, 3, 7] {
         let report = sremp_sim::run_group_seed(seed, &Knobs::default());
         assert!(report.messages > 0, "seed {seed} says nothing");
     }
+}
+
+/// Every story in which a group is made, once more with the other suite, in a process of its own.
+#[test]
+fn everything_holds_with_the_post_quantum_suite() {
+    if std::env::var(SUITE_VARIABLE).is_ok() {
+        return;
+    }
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["groups::", "group_wire::", "healing::", "stories::"])
+        .env(SUITE_VARIABLE, Suite::MlKem768X25519.name())
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{report}");
+    let passed = report.split(" passed").next().and_then(|text| text.rsplit(' ').next());
+    assert!(passed.unwrap().parse::<usize>().unwrap() > 25, "{report}");
 }

@@ -135,7 +135,8 @@ impl Life {
         let nodes = usize::try_from(nodes).unwrap();
         let relays = usize::try_from(1 + entropy.below(2)).unwrap();
         let hosts = usize::try_from(1 + entropy.below(3)).unwrap().min(nodes - 1);
-        let world = World::new(seed, nodes, relays);
+        let mut world = World::new(seed, nodes, relays);
+        world.choose_suite(seed);
         let keys = (0..nodes).map(|host| world.node(host).key()).collect();
         Self {
             world,

@@ -57,7 +57,8 @@ impl Run {
     fn new(seed: u64) -> Self {
         let nodes = 2 + usize::try_from(seed % 3).unwrap();
         let relays = 1 + usize::try_from(seed / 3 % 2).unwrap();
-        let world = World::new(seed, nodes, relays);
+        let mut world = World::new(seed, nodes, relays);
+        world.choose_suite(seed);
         Self { world, model: Model::default(), relays, counter: 0 }
     }
 

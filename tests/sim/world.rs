@@ -7,6 +7,7 @@ use sremp_common::text::encode_relay_link;
 use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::{Endpoint, Host};
 use sremp_node::api::{ApiError, Command, Reply};
+use sremp_node::groups::Suite;
 
 use crate::disk::Disk;
 use crate::host::{Happening, NodeHost, RelayHost, Want};
@@ -16,6 +17,11 @@ use crate::trick::Tricks;
 /// Virtual time at which every world begins: the clocks of its machines may differ from it.
 const WALL_START: u64 = 1_700_000_000_000;
 const PORT: u16 = 7330;
+/// Of so many lives, by their seeds, one has groups with the post-quantum suite.
+const HYBRID_LIVES: u64 = 4;
+
+/// Names the suite of all groups for which none is asked: so that tests run once more with another one.
+pub const SUITE_VARIABLE: &str = "SREMP_TEST_SUITE";
 
 /// A machine of either kind.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct World {
     nodes: usize,
     /// Bytes that one machine wrote to another.
     carried: BTreeMap<(HostId, HostId), u64>,
+    /// Groups for which no suite is asked get this one; the nodes' own choice when it is none.
+    pub suite: Option<String>,
     /// What happened, in virtual time, for whoever reads a failed run.
     pub trace: Vec<String>,
 }
@@ -63,6 +71,7 @@ impl World {
             next_accepted: 2,
             nodes,
             carried: BTreeMap::new(),
+            suite: std::env::var(SUITE_VARIABLE).ok(),
             trace: Vec::new(),
         };
         for host in 0..nodes + relays {
@@ -78,6 +87,13 @@ impl World {
         }
         (0..nodes + relays).for_each(|host| world.start(host));
         world
+    }
+
+    /// In every so many lives groups have the post-quantum suite, unless one is named for all.
+    pub fn choose_suite(&mut self, seed: u64) {
+        if self.suite.is_none() && seed % HYBRID_LIVES == HYBRID_LIVES - 1 {
+            self.suite = Some(Suite::MlKem768X25519.name().to_owned());
+        }
     }
 
     /// How many nodes there are; relays have the numbers after them.
@@ -314,7 +330,10 @@ impl World {
     ///
     /// # Errors
     /// What the node answers.
-    pub fn command(&mut self, host: HostId, command: Command) -> Result<Reply, ApiError> {
+    pub fn command(&mut self, host: HostId, mut command: Command) -> Result<Reply, ApiError> {
+        if let Command::GroupCreate { suite: suite @ None, .. } = &mut command {
+            suite.clone_from(&self.suite);
+        }
         let name = command.name();
         let now = self.clock_of(host);
         let Machine::Node(node) = &mut self.machines[host] else { panic!("not a node") };
