@@ -61,3 +61,44 @@ impl TagIndex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::groups::wrap::TAGS;
+
+    /// Conversations, each with a tip and eight states behind it.
+    const CONVERSATIONS: u8 = 250;
+    const STATES: u8 = 9;
+
+    fn keys(group: u8, state: u8) -> WrapKeys {
+        WrapKeys::derive(&[group, state])
+    }
+
+    /// What is in the index does not depend on the store: whatever is not in it costs a short hash for each
+    /// state that is kept (some 20 nanoseconds), and whoever is heard often costs one.
+    #[test]
+    fn finding_a_state_costs_one_short_hash_for_each_that_is_kept() {
+        let mut index = TagIndex::default();
+        for (group, state) in
+            (0..CONVERSATIONS).flat_map(|group| (0..STATES).map(move |s| (group, s)))
+        {
+            let id = StateId::new([group, state, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            let (group, keys) = (GroupId::new([group; 16]), keys(group, state));
+            index.add(Entry { state: id, group, keys });
+        }
+        let all = usize::from(CONVERSATIONS) * usize::from(STATES);
+        let mut cost = |blob: &[u8]| {
+            TAGS.set(0);
+            let found = index.find(&Blob::parse(blob).unwrap()).map(|entry| entry.group);
+            (found, TAGS.get())
+        };
+        assert_eq!(cost(&[5; 256]), (None, all), "a blob of no state");
+        let [first, second] = [1, 2].map(|nonce| keys(0, 0).wrap([nonce; 24], 1, b"text").unwrap());
+        let group = Some(GroupId::new([0; 16]));
+        assert_eq!(cost(&first), (group, all), "of the state that was not heard for longest");
+        assert_eq!(cost(&second), (group, 1), "and again");
+        let newest = keys(CONVERSATIONS - 1, STATES - 1).wrap([3; 24], 1, b"text").unwrap();
+        assert_eq!(cost(&newest), (Some(GroupId::new([CONVERSATIONS - 1; 16])), 2));
+    }
+}
