@@ -7,6 +7,7 @@
 //! Each epoch's state has rows of its own. A commit, ours or another's, is made on a copy of its parent's
 //! rows, so the parent still opens late messages, and still takes rival commits: which of them stands is
 //! decided by `convergence` alone, by the same rules on every member.
+mod certificates;
 mod change;
 mod convergence;
 pub mod credential;
@@ -34,6 +35,7 @@ mod view;
 mod welcome;
 mod wrap;
 
+pub use certificates::Workers;
 pub use convergence::marks::{Mark, Marks, Standing};
 pub use convergence::record::{MAX_PAST_EPOCHS, MAX_PAST_TIME};
 pub use convergence::sides::{Split, choose};
@@ -52,6 +54,7 @@ pub use types::{
 pub use welcome::Welcomes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
@@ -60,6 +63,7 @@ use sremp_common::key::SealSecret;
 use sremp_common::time::Now;
 
 use crate::store::{Table, Tx};
+use certificates::{Alone, Certificates};
 use convergence::record::Record;
 use index::TagIndex;
 use provider::Engine;
@@ -79,6 +83,8 @@ pub struct Groups {
     own: IdentityKey,
     signer: LeafSigner,
     engine: Engine,
+    certificates: Certificates,
+    workers: Arc<dyn Workers>,
     /// None until the first blob comes.
     index: Option<TagIndex>,
     records: BTreeMap<GroupId, Record>,
@@ -97,6 +103,8 @@ impl Groups {
             own,
             signer,
             engine: Engine::new(entropy),
+            certificates: Certificates::default(),
+            workers: Arc::new(Alone),
             index: None,
             records: BTreeMap::new(),
             loaded: BTreeMap::new(),
@@ -104,6 +112,11 @@ impl Groups {
             touched_records: BTreeSet::new(),
             touched_states: BTreeSet::new(),
         }
+    }
+
+    /// From now on these do what can be done side by side.
+    pub fn set_workers(&mut self, workers: Arc<dyn Workers>) {
+        self.workers = workers;
     }
 
     /// The group as it stands at its tip.
@@ -127,7 +140,7 @@ impl Groups {
             epoch: loaded.mls.epoch().as_u64(),
             epoch_authenticator: loaded.mls.epoch_authenticator().as_slice().to_vec(),
             suite: u16::from(loaded.mls.ciphersuite()),
-            members: std::sync::Arc::clone(&view.members),
+            members: Arc::clone(&view.members),
             active,
             leaving: leaving && active,
             leave_proposed: leaves,

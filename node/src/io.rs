@@ -16,6 +16,7 @@ pub mod run;
 pub mod running;
 pub mod setup;
 pub mod tls;
+pub mod workers;
 
 pub use run::run;
 pub use setup::{check, init};

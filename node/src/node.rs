@@ -47,7 +47,7 @@ use sremp_common::wire::Endpoint;
 
 use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
 use crate::delivery::{Lane, Shipments};
-use crate::groups::{GroupError, Groups, Roster, StateId};
+use crate::groups::{GroupError, Groups, Roster, StateId, Workers};
 use crate::identity::{Own, OwnError};
 use crate::store::{StoreError, Tx};
 use crate::transport::{self, Effect, Transport, TransportConfig};
@@ -293,6 +293,11 @@ impl Node {
         node.load_repair(tx, now)?;
         node.finish(tx, now)?;
         Ok(node)
+    }
+
+    /// From now on these do what can be done side by side: by default nobody but the caller.
+    pub fn set_workers(&mut self, workers: Arc<dyn Workers>) {
+        self.groups.set_workers(workers);
     }
 
     /// Takes in what happened. What it changes is accepted into the transaction, or nothing is.

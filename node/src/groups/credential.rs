@@ -9,7 +9,7 @@
 //! is processed: clocks that differ must not fork a group.
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use openmls::prelude::{BasicCredential, Credential, CredentialWithKey, SignatureScheme};
+use openmls::prelude::{BasicCredential, CredentialWithKey, SignatureScheme};
 use openmls_traits::signatures::{Signer, SignerError};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
@@ -135,13 +135,6 @@ fn check(body: &Body, leaf_key: &[u8]) -> Result<Certified, CredentialError> {
         not_before: body.not_before,
         not_after: body.not_after,
     })
-}
-
-/// The bytes of a leaf's credential.
-pub(super) fn credential_bytes(credential: &Credential) -> Result<Vec<u8>, CredentialError> {
-    BasicCredential::try_from(credential.clone())
-        .map(|basic| basic.identity().to_vec())
-        .map_err(|_| CredentialError::Malformed)
 }
 
 /// The MLS signature key of this device, with its certificate.

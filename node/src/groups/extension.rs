@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{decode, encode};
 
-use super::credential::{self, Certified, CredentialError};
+use super::credential::CredentialError;
 use super::{CLOCK_MARGIN, GroupError, KeyPackageError, LeafInfo, Suite};
 
 /// Group-context extension: kind, name and admins of the group (private use range).
@@ -67,21 +67,8 @@ pub(super) fn leaf_extensions(leaf: &LeafInfo) -> Result<Extensions<LeafNode>, G
         .map_err(|_| GroupError::Mls("leaf extensions"))
 }
 
-/// Who a leaf belongs to, verified, and how they are reached.
-pub(super) fn verify_leaf(leaf: &LeafNode) -> Result<(Certified, LeafInfo), CredentialError> {
-    let credential = credential::credential_bytes(leaf.credential())?;
-    let certified = credential::verify(&credential, leaf.signature_key().as_slice())?;
-    Ok((certified, leaf_info(leaf)?))
-}
-
-/// As [`verify_leaf`], for a leaf that was verified when it entered the group.
-pub(super) fn parse_leaf(leaf: &LeafNode) -> Result<(Certified, LeafInfo), CredentialError> {
-    let credential = credential::credential_bytes(leaf.credential())?;
-    let certified = credential::parse_verified(&credential, leaf.signature_key().as_slice())?;
-    Ok((certified, leaf_info(leaf)?))
-}
-
-fn leaf_info(leaf: &LeafNode) -> Result<LeafInfo, CredentialError> {
+/// How the leaf says that its owner is reached.
+pub(super) fn leaf_info(leaf: &LeafNode) -> Result<LeafInfo, CredentialError> {
     let bytes = leaf.extensions().unknown(LEAF).ok_or(CredentialError::LeafInfo)?;
     decode(&bytes.0).map_err(|_| CredentialError::LeafInfo)
 }

@@ -10,10 +10,10 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::Now;
 
+use super::certificates::Claim;
 use super::change::sender_ratchet;
 use super::convergence::record::Record;
-use super::credential::{self, credential_bytes};
-use super::extension::{policy_bytes, verify_leaf};
+use super::extension::policy_bytes;
 use super::policy::{MAX_MEMBERS, Policy};
 use super::states::{entered, root_id};
 use super::{GroupError, GroupKind, Groups, Joined, StateId, Suite, WelcomeError};
@@ -110,10 +110,14 @@ impl Groups {
         if !processed.psks().is_empty() {
             return Err(WelcomeError::Malformed.into());
         }
-        JoinBuilder::new(&provider, processed)
-            .skip_lifetime_validation()
-            .build()
-            .map_err(mls_welcome)
+        // While OpenMLS verifies the tree, which does not need the certificates.
+        let claims = claims(&processed);
+        let mut builder = Some(JoinBuilder::new(&provider, processed).skip_lifetime_validation());
+        let mut staged = None;
+        self.certificates.verify_ahead(&claims, &*self.workers, &mut || {
+            staged = builder.take().map(JoinBuilder::build);
+        });
+        staged.ok_or(WelcomeError::Malformed)?.map_err(mls_welcome)
     }
 
     /// Verifies every member and the rules of the group; gives the rules and who invited us.
@@ -125,11 +129,11 @@ impl Groups {
         let bytes =
             policy_bytes(staged.group_context().extensions()).ok_or(WelcomeError::Policy)?;
         let policy = Policy::decode(bytes).map_err(|_| WelcomeError::Policy)?;
+        // What their leaves say besides is checked when the state is entered.
         let mut keys = Vec::new();
         for member in staged.members() {
-            // What their leaves say besides is checked when the state is entered.
-            let credential = credential_bytes(&member.credential)?;
-            keys.push(credential::verify(&credential, &member.signature_key)?.identity_key);
+            let verified = self.certificates.verify(&member.credential, &member.signature_key)?;
+            keys.push(verified.identity_key);
         }
         let count = keys.len();
         keys.sort_unstable();
@@ -142,11 +146,11 @@ impl Groups {
             return Err(WelcomeError::Policy.into());
         }
         let own = staged.own_leaf_node().ok_or(WelcomeError::Malformed)?;
-        if verify_leaf(own)?.0.identity_key != self.own {
+        if self.certificates.verify_leaf(own)?.0.identity_key != self.own {
             return Err(WelcomeError::NotForUs.into());
         }
         let inviter = staged.welcome_sender().map_err(|_| WelcomeError::Malformed)?;
-        let (inviter, _) = verify_leaf(inviter)?;
+        let (inviter, _) = self.certificates.verify_leaf(inviter)?;
         // First contact with this leaf: its certificate must be valid by our clock.
         inviter.check_time(now.wall)?;
         if inviter.identity_key == self.own || !policy.is_admin(&inviter.identity_key) {
@@ -189,6 +193,15 @@ impl Groups {
         }
         Ok(true)
     }
+}
+
+/// What the tree in a Welcome says of its members, before anything of it was verified.
+fn claims(processed: &ProcessedWelcome) -> Vec<Claim> {
+    let tree = processed.unverified_group_info().extensions().ratchet_tree();
+    let leaves = tree.into_iter().flat_map(|tree| tree.ratchet_tree().leaves());
+    leaves
+        .map(|leaf| (leaf.credential().clone(), leaf.signature_key().as_slice().to_vec()))
+        .collect()
 }
 
 fn parse(bytes: &[u8]) -> Result<Welcome, WelcomeError> {

@@ -13,7 +13,7 @@ use sremp_common::limit::MAX_KEY_PACKAGE;
 use sremp_common::time::{Now, Timestamp};
 
 use super::credential::CredentialError;
-use super::extension::{Validity, capabilities, leaf_extensions, verify_leaf};
+use super::extension::{Validity, capabilities, leaf_extensions};
 use super::{CLOCK_MARGIN, GroupError, Groups, KeyPackageError, LeafInfo, StateId, Suite};
 use crate::store::{StoreError, Table, Tx};
 
@@ -139,13 +139,14 @@ impl Groups {
         now: Now,
     ) -> Result<CheckedKeyPackage, GroupError> {
         let key_package = self.parse(bytes, suite)?;
-        let (certified, leaf) = verify_leaf(key_package.leaf_node()).map_err(|error| {
-            if error == CredentialError::LeafInfo {
-                GroupError::KeyPackage(KeyPackageError::Leaf)
-            } else {
-                GroupError::Credential(error)
-            }
-        })?;
+        let (certified, leaf) =
+            self.certificates.verify_leaf(key_package.leaf_node()).map_err(|error| {
+                if error == CredentialError::LeafInfo {
+                    GroupError::KeyPackage(KeyPackageError::Leaf)
+                } else {
+                    GroupError::Credential(error)
+                }
+            })?;
         if certified.identity_key != *owner {
             return Err(KeyPackageError::WrongOwner.into());
         }

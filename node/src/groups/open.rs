@@ -14,11 +14,12 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::limit::MAX_BLOB;
 use sremp_common::time::Now;
 
+use super::certificates::Certificates;
 use super::change::queue_kept;
 use super::convergence::branch::Commit;
 use super::convergence::record::Settled;
 use super::credential::CredentialError;
-use super::extension::{policy_bytes, verify_leaf};
+use super::extension::policy_bytes;
 use super::index::Entry;
 use super::message::{KIND_MLS, KIND_RECEIPT, KIND_REJOIN, fail};
 use super::policy::{self, MAX_MEMBERS, Policy, PolicyError, Removal, Step};
@@ -360,10 +361,11 @@ impl Groups {
         let ProcessedMessageContent::StagedCommitMessage(staged) = content else {
             return Err(OpenError::Invalid { group, why: "not a commit" });
         };
-        let judged = judge(&staged, before, by).map_err(|refusal| match refusal {
-            Refusal::Policy(source) => OpenError::Policy { group, by, source },
-            Refusal::Credential(source) => OpenError::Credential { group, source },
-        })?;
+        let judged =
+            judge(&staged, before, by, &self.certificates).map_err(|refusal| match refusal {
+                Refusal::Policy(source) => OpenError::Policy { group, by, source },
+                Refusal::Credential(source) => OpenError::Credential { group, source },
+            })?;
         mls.merge_staged_commit(&provider, *staged)
             .map_err(|_| OpenError::Invalid { group, why: "the commit cannot be merged" })?;
         Ok((mls, by, judged))
@@ -388,14 +390,20 @@ fn sender(
 
 /// Judges everything in a commit, before it is merged.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named here is not allowed")]
-fn judge(staged: &StagedCommit, before: &View, by: IdentityKey) -> Result<Judged, Refusal> {
+fn judge(
+    staged: &StagedCommit,
+    before: &View,
+    by: IdentityKey,
+    certificates: &Certificates,
+) -> Result<Judged, Refusal> {
     let mut added = Vec::new();
     let mut removed = Vec::new();
     for queued in staged.queued_proposals() {
         let proposer = proposer(queued, before)?;
         match queued.proposal() {
             Proposal::Add(add) if proposer == by => {
-                added.push(verify_leaf(add.key_package().leaf_node())?.0.identity_key);
+                let leaf = add.key_package().leaf_node();
+                added.push(certificates.verify_leaf(leaf)?.0.identity_key);
             }
             Proposal::Remove(remove) => {
                 let who = identity_at(before, remove.removed())?;
@@ -407,7 +415,7 @@ fn judge(staged: &StagedCommit, before: &View, by: IdentityKey) -> Result<Judged
         }
     }
     if let Some(leaf) = staged.update_path_leaf_node() {
-        let (certified, _) = verify_leaf(leaf)?;
+        let (certified, _) = certificates.verify_leaf(leaf)?;
         if certified.identity_key != by {
             return Err(CredentialError::IdentityChanged.into());
         }

@@ -22,10 +22,10 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 use sremp_common::wire::Bin;
 
+use super::certificates::{Certificates, Claim};
 use super::convergence::branch::Commit;
 use super::convergence::marks::Mark;
-use super::credential::{self, credential_bytes};
-use super::extension::{capabilities, leaf_extensions, policy_bytes, verify_leaf};
+use super::extension::{capabilities, leaf_extensions, policy_bytes};
 use super::index::Entry;
 use super::join::join_config;
 use super::message::KIND_REJOIN;
@@ -178,10 +178,12 @@ impl Groups {
     fn check_tree(&self, mls: &MlsGroup, known: &Policy) -> Result<(), GroupError> {
         let bytes = policy_bytes(mls.extensions()).ok_or(PolicyError::Malformed)?;
         let policy = Policy::decode(bytes)?;
+        let claims: Vec<Claim> =
+            mls.members().map(|member| (member.credential, member.signature_key)).collect();
+        self.certificates.verify_ahead(&claims, &*self.workers, &mut || ());
         let mut keys = Vec::new();
-        for member in mls.members() {
-            let credential = credential_bytes(&member.credential)?;
-            keys.push(credential::verify(&credential, &member.signature_key)?.identity_key);
+        for (credential, leaf_key) in &claims {
+            keys.push(self.certificates.verify(credential, leaf_key)?.identity_key);
         }
         let count = keys.len();
         keys.sort_unstable();
@@ -227,7 +229,8 @@ impl Groups {
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(invalid("not a commit"));
         };
-        let by = returning(&staged).ok_or(invalid("an external commit of nobody"))?;
+        let by = returning(&staged, &self.certificates)
+            .ok_or(invalid("an external commit of nobody"))?;
         judge_rejoin(&staged, &before, by).map_err(|source| OpenError::Policy {
             group,
             by,
@@ -257,8 +260,8 @@ fn with_return(opened: Opened, who: IdentityKey) -> Opened {
 }
 
 /// Who comes back, by the certificate of the new leaf.
-fn returning(staged: &StagedCommit) -> Option<IdentityKey> {
-    let (certified, _) = verify_leaf(staged.update_path_leaf_node()?).ok()?;
+fn returning(staged: &StagedCommit, certificates: &Certificates) -> Option<IdentityKey> {
+    let (certified, _) = certificates.verify_leaf(staged.update_path_leaf_node()?).ok()?;
     Some(certified.identity_key)
 }
 

@@ -142,7 +142,7 @@ impl Groups {
 
     /// A group that OpenMLS has just made, with what we derive from it.
     pub(super) fn loaded_from(&self, mls: MlsGroup) -> Result<Loaded, GroupError> {
-        let view = Arc::new(View::of(&mls, &self.own)?);
+        let view = Arc::new(View::of(&mls, &self.own, &self.certificates)?);
         let keys = if mls.is_active() {
             let exported = mls.export_secret(&self.engine.crypto, MLS_EXPORTER, &[], 32);
             Some(WrapKeys::derive(&exported.map_err(|_| GroupError::Mls("exporter"))?))

@@ -8,6 +8,7 @@
 //! Values are encoded with field names: OpenMLS' types need a self-describing format.
 
 use openmls_traits::storage::{CURRENT_VERSION, StorageProvider, traits};
+use rmp_serde::config::BytesMode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -156,8 +157,14 @@ impl<'t> Storage<'t> {
     }
 }
 
+/// OpenMLS' byte strings call themselves lists of numbers: written as what they are, the tree of a large
+/// group takes two thirds of the room and half of the time. Both forms are read.
 fn encode(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, StoreError> {
-    rmp_serde::to_vec_named(value).map_err(|_| StoreError::Encode(Table::Mls))
+    let mut bytes = Vec::with_capacity(128);
+    let serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+    let mut serializer = serializer.with_bytes(BytesMode::ForceIterables);
+    value.serialize(&mut serializer).map_err(|_| StoreError::Encode(Table::Mls))?;
+    Ok(bytes)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use openmls::prelude::{LeafNodeIndex, MlsGroup};
 use sremp_common::id::IdentityKey;
 
-use super::extension::{parse_leaf, policy_bytes};
+use super::certificates::Certificates;
+use super::extension::policy_bytes;
 use super::policy::Policy;
 use super::{GroupError, GroupEvent, Member, Recipient, Roster};
 
@@ -22,13 +23,16 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn of(group: &MlsGroup, own: &IdentityKey) -> Result<Self, GroupError> {
+    pub(super) fn of(
+        group: &MlsGroup,
+        own: &IdentityKey,
+        certificates: &Certificates,
+    ) -> Result<Self, GroupError> {
         let bytes = policy_bytes(group.extensions()).ok_or(GroupError::Mls("no policy"))?;
         let policy = Policy::decode(bytes)?;
         let (mut members, mut leaves) = (Vec::new(), Vec::new());
-        for member in group.members() {
-            let leaf = group.public_group().leaf(member.index).ok_or(GroupError::Mls("no leaf"))?;
-            let (certified, info) = parse_leaf(leaf)?;
+        for (index, leaf) in group.public_group().treesync().full_leaves() {
+            let (certified, info) = certificates.parse_leaf(leaf)?;
             let leaf_key = leaf.signature_key().as_slice().try_into();
             let member_view = Member {
                 identity_key: certified.identity_key,
@@ -37,7 +41,7 @@ impl View {
                 leaf_key: leaf_key.map_err(|_| GroupError::Mls("leaf key"))?,
             };
             members.push(member_view);
-            leaves.push(member.index);
+            leaves.push(index);
         }
         let others = members
             .iter()

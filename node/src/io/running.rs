@@ -2,6 +2,7 @@
 //! asked, and when it ends, is others' business: the daemon's, or that of a program that embeds it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use sremp_common::io::{Clock, system_entropy};
@@ -13,6 +14,7 @@ use super::core::Core;
 use super::handle::{self, CoreHandle};
 use super::net::{Listener, MAX_REPORTS, Network};
 use super::setup::explain;
+use super::workers::Threads;
 use crate::api::ApiError;
 use crate::config;
 use crate::identity::Own;
@@ -58,7 +60,8 @@ impl Running {
         };
         let entropy = system_entropy().map_err(explain)?;
         let tx = store.begin().map_err(explain)?;
-        let node = Node::load(&tx, own, node_config, entropy, clock.now()).map_err(explain)?;
+        let mut node = Node::load(&tx, own, node_config, entropy, clock.now()).map_err(explain)?;
+        node.set_workers(Arc::new(Threads::of_machine()));
         tx.commit().map_err(explain)?;
 
         let (reports, net_events) = mpsc::channel(MAX_REPORTS);
