@@ -17,6 +17,7 @@
     reason = "a tool for measuring: it reads clocks, starts threads, and stops at what it did not expect"
 )]
 
+mod delivery;
 mod direct;
 mod figure;
 mod groups;
@@ -62,14 +63,14 @@ fn main() -> ExitCode {
             "--only" => only = arguments.next(),
             _ => {
                 eprintln!(
-                    "usage: bench [--quick] [--json] [--only direct|throughput|relay|rendezvous|memory|groups]"
+                    "usage: bench [--quick] [--json] [--only direct|throughput|relay|rendezvous|memory|groups|delivery]"
                 );
                 return ExitCode::from(2);
             }
         }
     }
     if let Some(name) = &only
-        && !["direct", "throughput", "relay", "rendezvous", "memory", "groups"]
+        && !["direct", "throughput", "relay", "rendezvous", "memory", "groups", "delivery"]
             .contains(&name.as_str())
     {
         eprintln!("there is nothing called {name}");
@@ -89,6 +90,9 @@ fn main() -> ExitCode {
     }
     if wanted("groups") {
         groups::measure(&mut report, effort);
+    }
+    if wanted("delivery") {
+        delivery::measure(&mut report, effort);
     }
     if wanted("relay") {
         relay::measure(&mut report, effort);

@@ -16,6 +16,7 @@ use sremp_common::wire::{
 use sremp_node::groups::{
     Change, GroupKind, Groups, LeafInfo, LeafSigner, Opened, ReceiptBody, ReceiptKind, Suite,
 };
+use sremp_node::io::workers::Threads;
 use sremp_node::store::{Store, Table, Tx};
 use tempfile::TempDir;
 
@@ -57,6 +58,16 @@ impl Member {
     pub fn accept(&mut self) {
         self.tx.accept().unwrap();
         self.groups.accepted();
+    }
+
+    /// Everything in memory is lost; what is in the store stays. With threads, as a node has them, or
+    /// without.
+    pub fn forget(&mut self, with_threads: bool) {
+        let entropy = Entropy::from_number(u64::from(self.key.as_bytes()[1]));
+        self.groups = Groups::new(self.signer.clone(), self.key, entropy);
+        if with_threads {
+            self.groups.set_workers(Arc::new(Threads::of_machine()));
+        }
     }
 }
 
