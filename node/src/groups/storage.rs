@@ -157,8 +157,8 @@ impl<'t> Storage<'t> {
     }
 }
 
-/// OpenMLS' byte strings call themselves lists of numbers: written as what they are, the tree of a large
-/// group takes two thirds of the room and half of the time. Both forms are read.
+/// OpenMLS' byte strings call themselves lists of numbers: they are written as what they are, which takes
+/// less room and time. Both forms are read.
 fn encode(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::with_capacity(128);
     let serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
