@@ -197,7 +197,7 @@ impl Engine {
     /// What opens the mailbox, if anything does. Work is done for a blob, or without one for a key
     /// package.
     pub(super) fn admit<S: Mailboxes + ?Sized>(
-        &self,
+        &mut self,
         store: &mut S,
         caller: Option<IdentityKey>,
         owner: &IdentityKey,
