@@ -35,6 +35,7 @@ mod config;
 mod delivery;
 mod demand;
 mod directory;
+mod expiry;
 mod owners;
 mod rates;
 mod storing;
@@ -56,6 +57,7 @@ use sremp_common::wire::{
 
 use self::delivery::Reader;
 use self::demand::Demand;
+use self::expiry::ExpiryClock;
 use self::rates::{Counted, Counts};
 use crate::store::{Gone, Mailbox, Mailboxes, StoreError};
 
@@ -63,6 +65,9 @@ pub use self::config::{EngineConfig, RateLimits, Registration, Room};
 
 /// When to look for messages whose time has come.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// After a start nothing expires for so long: the clock of a machine that has just started may be
+/// wrong until a time server was asked.
+const FIRST_EXPIRY_AFTER: Duration = Duration::from_secs(3_600);
 /// When to go on, after a pass that found as many as it may take.
 const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
 /// Rows of one pass: a pass stays below a tenth of a second.
@@ -159,6 +164,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     durability: Durability,
     next_expiry: Instant,
+    expiry_clock: ExpiryClock,
     room: Room,
     /// Bytes that may still be stored before the room is looked at again.
     budget: u64,
@@ -184,6 +190,7 @@ impl Engine {
             outputs: VecDeque::new(),
             durability: Durability::Nothing,
             next_expiry: Instant::from_millis(0),
+            expiry_clock: ExpiryClock::default(),
             room: Room::Plenty,
             budget: u64::MAX,
             banned: BTreeSet::new(),
@@ -303,19 +310,23 @@ impl Engine {
         now: Now,
     ) -> Result<(), StoreError> {
         if now.instant >= self.next_expiry {
-            let gone = store.expire(now.wall, EXPIRE_ROWS)?;
+            let Some(wall) = self.expiry_clock.look(now) else {
+                self.next_expiry = now.instant + FIRST_EXPIRY_AFTER;
+                return self.push_due(store);
+            };
+            let gone = store.expire(wall, EXPIRE_ROWS)?;
             let pause = if gone.len() < EXPIRE_ROWS { EXPIRE_EVERY } else { EXPIRE_AGAIN };
             self.next_expiry = now.instant + pause;
             if !gone.is_empty() {
                 self.written(Durability::Lazy);
             }
             self.expired(&gone);
-            store.expire_invites(now.wall)?;
+            store.expire_invites(wall)?;
         }
         self.push_due(store)
     }
 
-    /// Deletes everything whose time has come; gives how many messages that were.
+    /// Deletes everything whose time has come by the wall clock, because the operator says so; gives how many messages that were.
     ///
     /// # Errors
     /// As [`Self::handle`].

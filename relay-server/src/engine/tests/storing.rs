@@ -325,6 +325,32 @@ fn l18_what_expires_was_announced_and_can_be_sent_again() {
     assert_eq!(rig.totals().messages, 1);
 }
 
+/// A clock that jumps ahead by years, and is put right within a day, deletes nothing; nor does one
+/// that is wrong at the start.
+#[test]
+fn a_clock_that_steps_ahead_deletes_nothing() {
+    let mut rig = Rig::with_owner(|_| {});
+    rig.open(2, None);
+    assert_eq!(rig.store_one(2, b"blob", by_token(1, 1)), None);
+    rig.pass(7_200_000);
+    let decade = Duration::from_secs(10 * 365 * 86_400);
+    rig.now.wall = rig.now.wall + decade;
+    (0..20).for_each(|_| rig.pass(3_600_000));
+    assert_eq!(rig.totals().messages, 1);
+    rig.now.wall = rig.now.wall.minus(decade);
+    rig.pass(3_600_000);
+    rig.engine = Engine::new(rig.engine.config.clone(), relay(), Incarnation::new([9; 16]));
+    rig.now = Now { instant: Instant::from_millis(0), wall: rig.now.wall + decade };
+    rig.pass(0);
+    rig.pass(60_000);
+    rig.now.wall = rig.now.wall.minus(decade);
+    rig.pass(3_600_000);
+    assert_eq!(rig.totals().messages, 1);
+    // The operator's word is done whatever the clock was before.
+    rig.now.wall = rig.now.wall + decade;
+    assert_eq!(rig.engine.expire_all(&mut rig.store, rig.now).unwrap(), 1);
+}
+
 /// Whoever was given a token of before cannot send any more, and whoever has the new one can.
 #[test]
 fn a_new_list_of_tokens_cuts_off_everybody_else() {
