@@ -157,7 +157,7 @@ impl Bans {
 }
 
 /// A network, or an address as the network of one; without the bits that do not count.
-fn parse(text: &str) -> Option<IpNet> {
+pub(super) fn parse(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.ok().map(|network| network.trunc())
 }

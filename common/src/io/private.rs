@@ -42,7 +42,7 @@ pub enum PrivateError {
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
     /// Belongs to another user, who could change it at any time.
-    #[error("{} belongs to another user", .0.display())]
+    #[error("{} belongs to another user; do this as that user (sudo -u USER ...)", .0.display())]
     OtherOwner(PathBuf),
     /// There is one already, and it is not overwritten.
     #[error("{} exists already", .0.display())]

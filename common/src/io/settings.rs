@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::bans::parse;
 use super::gate::GateLimits;
 use super::metrics::process::max_files;
 use crate::rate::Rate;
@@ -72,8 +73,10 @@ pub struct NetworkSection {
     /// New connections of one network (an IPv4 address, an IPv6 /64) in a minute.
     pub arrivals_per_minute: u32,
     /// Networks from which nobody may connect.
+    #[serde(deserialize_with = "networks")]
     pub banned: Vec<IpNet>,
     /// Networks of load balancers that say for whom they connect, by the PROXY protocol.
+    #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// Seconds that a stop may take until the last client is cut off.
     pub drain_timeout: u32,
@@ -224,6 +227,16 @@ impl MetricsSection {
     }
 }
 
+/// Networks, each as an address or with the length of its prefix.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let network = |text: &String| {
+        let wrong = || format!("`{text}` is neither an address nor a network like 192.0.2.0/24");
+        parse(text).ok_or_else(|| serde::de::Error::custom(wrong()))
+    };
+    texts.iter().map(network).collect()
+}
+
 /// Refuses a value that does not hold its bounds.
 ///
 /// # Errors
@@ -291,6 +304,18 @@ mod tests {
         assert!(risks[0].contains("::/0") && risks[1].contains("0.0.0.0/0"));
         assert!(risks[2].contains("open files"));
         assert!(NetworkSection::default().risks(10).is_empty());
+    }
+
+    #[test]
+    fn a_network_may_be_one_address_and_what_is_none_is_named() {
+        let banned = |text: &str| {
+            toml::from_str::<NetworkSection>(&format!("banned = [\"{text}\"]"))
+                .map(|section| section.banned[0].to_string())
+        };
+        assert_eq!(banned("192.0.2.1").unwrap(), "192.0.2.1/32");
+        assert_eq!(banned("2001:db8::/32").unwrap(), "2001:db8::/32");
+        let refused = banned("300.0.0.1").unwrap_err().to_string();
+        assert!(refused.contains("`300.0.0.1` is neither an address nor a network"), "{refused}");
     }
 
     #[test]
