@@ -26,7 +26,7 @@ pub use view::{
     ContactView, Direction, EventPage, FlagsView, GroupRow, GroupState, GroupView, HealingStep,
     HealingView, IdentityView, InitReply, LinkKind, LinkView, MemberView, MessageKind, MessageView,
     PathState, PeerView, RecipientView, RelayRecordView, RelayView, RendezvousView, Reply,
-    RequestView, Role, SentView, SessionView, StatusView, Trust,
+    RequestView, Role, SentView, SessionView, StatusView, Trust, WorkView,
 };
 
 /// Rows of history in one answer, at most.
@@ -286,6 +286,9 @@ pub enum Command {
     },
     /// A new static key for Noise sessions. Answer: [`Reply::Identity`].
     IdentityRotateNoiseKey,
+    /// Every token that was given away opens nothing any more; the members of our groups get new
+    /// ones. Answer: [`Reply::Done`].
+    IdentityRotateTokens,
 }
 
 impl Command {
@@ -338,6 +341,7 @@ impl Command {
             Self::IdentityFlag { .. } => "identity set",
             Self::IdentityPicture { .. } => "identity picture",
             Self::IdentityRotateNoiseKey => "identity rotate-noise-key",
+            Self::IdentityRotateTokens => "identity rotate-tokens",
         }
     }
 }

@@ -422,6 +422,8 @@ pub enum Identity {
     },
     /// Take a new key for connections
     RotateNoiseKey,
+    /// Cut off everybody who could write to you, but the contacts and groups that you have
+    RotateTokens,
     /// Write the identity to a file, encrypted under a passphrase
     #[command(hide = true)]
     Export {

@@ -19,6 +19,8 @@ pub const EXAMPLE: &str = include_str!("../../deploy/node.toml");
 pub const ENVIRONMENT_PREFIX: &str = "SREMP__";
 /// Bytes of a configuration file.
 const MAX_FILE: u64 = 64 * 1024;
+/// Relays that somebody names at most.
+const MAX_COPIES: u8 = 4;
 
 /// A node's directory, and what lies where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,9 @@ pub struct NodeConfig {
     pub advertise: Vec<Endpoint>,
     /// Which paths are used to reach contacts that have no policy of their own.
     pub path: PathPolicy,
+    /// At how many of a recipient's relays a message is left; 1 to 4.
+    #[serde(deserialize_with = "copies")]
+    pub relay_copies: u8,
     /// Whether addresses of private networks are dialled when a stranger or server names them.
     pub allow_private_addresses: bool,
     /// Whether rendezvous servers show the node to everybody who browses them.
@@ -95,6 +100,7 @@ impl Default for NodeConfig {
             listen: SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), PORT_NODE),
             advertise: Vec::new(),
             path: PathPolicy::Auto,
+            relay_copies: 1,
             allow_private_addresses: false,
             listed: false,
         }
@@ -170,6 +176,7 @@ impl From<ConfigError> for ApiError {
 enum Form {
     Text,
     Switch,
+    Number,
     /// Separated by commas.
     List,
 }
@@ -179,6 +186,7 @@ const KEYS: &[(&str, &str, Form)] = &[
     ("node", "listen", Form::Text),
     ("node", "advertise", Form::List),
     ("node", "path", Form::Text),
+    ("node", "relay_copies", Form::Number),
     ("node", "allow_private_addresses", Form::Switch),
     ("node", "listed", Form::Switch),
     ("log", "level", Form::Text),
@@ -223,8 +231,11 @@ impl Config {
                     rest == format!("{}__{}", section.to_uppercase(), key.to_uppercase())
                 })
                 .ok_or_else(|| ConfigError::UnknownVariable(name.clone()))?;
-            let value = to_value(&value, *form)
-                .ok_or_else(|| ConfigError::Wrong(format!("{name} must be true or false")))?;
+            let value = to_value(&value, *form).ok_or_else(|| {
+                let wanted =
+                    if matches!(form, Form::Number) { "a number" } else { "true or false" };
+                ConfigError::Wrong(format!("{name} must be {wanted}"))
+            })?;
             table.entry((*section).to_owned()).or_default().insert((*key).to_owned(), value);
         }
         let table: toml::Table =
@@ -257,10 +268,20 @@ fn to_value(text: &str, form: Form) -> Option<toml::Value> {
     Some(match form {
         Form::Text => string(text),
         Form::Switch => toml::Value::Boolean(text.trim().parse().ok()?),
+        Form::Number => toml::Value::Integer(text.trim().parse().ok()?),
         Form::List => toml::Value::Array(
             text.split(',').filter(|item| !item.trim().is_empty()).map(string).collect(),
         ),
     })
+}
+
+/// How many relays.
+fn copies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let copies = u8::deserialize(deserializer)?;
+    if !(1..=MAX_COPIES).contains(&copies) {
+        return Err(serde::de::Error::custom(format!("from 1 to {MAX_COPIES} copies")));
+    }
+    Ok(copies)
 }
 
 /// Endpoints in their text form.
@@ -307,6 +328,7 @@ mod tests {
             ("SREMP__NODE__LISTEN", "127.0.0.1:0", "listen"),
             ("SREMP__NODE__ADVERTISE", "a.example:1, 192.0.2.1:2", "advertise"),
             ("SREMP__NODE__PATH", "direct", "path"),
+            ("SREMP__NODE__RELAY_COPIES", "2", "copies"),
             ("SREMP__NODE__ALLOW_PRIVATE_ADDRESSES", "true", "private"),
             ("SREMP__LOG__LEVEL", "trace", "level"),
             ("SREMP__LOG__FORMAT", "json", "format"),
@@ -326,6 +348,8 @@ mod tests {
             "[node]\nlisten = 7330",
             "[node]\nlisten = \"nowhere\"",
             "[node]\nadvertise = [\"x\"]",
+            "[node]\nrelay_copies = 0",
+            "[node]\nrelay_copies = 5",
             "[node]\nadvertize = []",
             "[nodes]",
             "listen = \"[::]:1\"",

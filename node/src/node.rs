@@ -32,6 +32,7 @@ mod sending;
 mod settings;
 mod views;
 mod welcomes;
+mod work;
 
 pub use settings::check_relay_link;
 
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
+use sremp_common::identity::RelayRecord;
 use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::Endpoint;
 
@@ -68,6 +70,8 @@ pub struct NodeConfig {
     pub advertise: Vec<Endpoint>,
     /// Which paths are used unless a contact says otherwise.
     pub path: PathPolicy,
+    /// At how many of a recipient's relays a message is left; at least one.
+    pub relay_copies: usize,
     /// Dial private addresses whoever told them.
     pub allow_private_addresses: bool,
     /// Shown in the listings of rendezvous servers.
@@ -140,9 +144,11 @@ impl From<OwnError> for NodeError {
 #[derive(Debug)]
 enum Call {
     /// A blob on its way to recipients over one path.
-    Store { recipients: Vec<IdentityKey>, blob: u64 },
+    Store { relay: Option<IdentityKey>, recipients: Vec<IdentityKey>, blob: u64 },
     /// Somebody's key package.
     KeyPackage { who: IdentityKey },
+    /// What a relay asks of whoever has no token for somebody's mailbox.
+    Price { who: IdentityKey, relay: RelayRecord },
     /// The steps of opening a mailbox at a relay of ours.
     Mailbox { relay: IdentityKey, step: mailboxes::Step },
     /// A registration at a rendezvous server.
@@ -514,10 +520,11 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         match call {
-            Call::Store { recipients, blob } => {
-                self.store_answered(tx, blob, recipients, result, now)
+            Call::Store { relay, recipients, blob } => {
+                self.store_answered(tx, blob, relay, recipients, result, now)
             }
             Call::KeyPackage { who } => self.key_package_answered(tx, who, result, now),
+            Call::Price { who, relay } => self.price_answered(tx, who, relay, result, now),
             Call::Mailbox { relay, step } => self.mailbox_answered(tx, relay, step, result, now),
             Call::Register { server } => self.registration_answered(tx, server, result, now),
             Call::Lookup { who } => self.lookup_answered(tx, who, result, now),

@@ -64,6 +64,8 @@ pub struct NodeHost {
     entropy: Entropy,
     /// How many it was handed.
     inputs: u64,
+    /// At how many relays of somebody's it leaves a message, from its next start on.
+    pub relay_copies: usize,
     running: Option<(Store, Node)>,
 }
 
@@ -82,14 +84,15 @@ impl NodeHost {
         Own::create(&tx, secret.clone(), username, &mut entropy, now).unwrap();
         tx.accept().unwrap();
         tx.commit().unwrap();
-        Self { name, disk, secret, endpoint, entropy, inputs: 0, running: None }
+        Self { name, disk, secret, endpoint, entropy, inputs: 0, relay_copies: 1, running: None }
     }
 
     /// Another machine with a copy of this one's disk, not running.
     #[must_use]
     pub fn copy(&self, disk: &Disk, endpoint: Endpoint, entropy: Entropy) -> Self {
         let (name, secret) = (format!("copy of {}", self.name), self.secret.clone());
-        Self { name, disk: disk.copy(), secret, endpoint, entropy, inputs: 0, running: None }
+        let (disk, relay_copies) = (disk.copy(), self.relay_copies);
+        Self { name, disk, secret, endpoint, entropy, inputs: 0, relay_copies, running: None }
     }
 
     /// Its name.
@@ -112,6 +115,7 @@ impl NodeHost {
         let config = NodeConfig {
             advertise: vec![self.endpoint.clone()],
             allow_private_addresses: true,
+            relay_copies: self.relay_copies,
             ..NodeConfig::default()
         };
         let node = Node::load(&tx, own, config, self.entropy.fork(), now).unwrap();
@@ -240,6 +244,8 @@ pub struct RelayHost {
     endpoint: Endpoint,
     entropy: Entropy,
     tricks: Tricks,
+    /// What its operator decided.
+    config: EngineConfig,
     /// How it lies, while it does.
     pub hostile: Option<Hostile>,
     running: Option<RunningRelay>,
@@ -282,12 +288,21 @@ impl RelayHost {
         let local = Arc::new(Local { identity, identity_secret, noise_secret });
         let tricks = Tricks::default();
         let disk = Disk::default();
-        Self { disk, local, endpoint, entropy, tricks, hostile: None, running: None }
+        let config = EngineConfig::default();
+        Self { disk, local, endpoint, entropy, tricks, config, hostile: None, running: None }
     }
 
     /// From now on it lies to the owners of its mailboxes, or no longer.
     pub fn set_hostile(&mut self, hostile: bool) {
         self.hostile = hostile.then(|| Hostile::new(self.entropy.fork()));
+    }
+
+    /// Its operator decides something else from now on.
+    pub fn configure(&mut self, config: EngineConfig) {
+        self.config = config.clone();
+        if let Some(running) = &mut self.running {
+            running.engine.set_config(config);
+        }
     }
 
     /// From now on it does this wrong. What it kept back before is said.
@@ -332,7 +347,7 @@ impl RelayHost {
         let incarnation =
             RedbMailboxes::within(&transaction, |mailboxes| mailboxes.incarnation(fresh)).unwrap();
         transaction.commit().unwrap();
-        let engine = Engine::new(EngineConfig::default(), self.local.identity.key(), incarnation);
+        let engine = Engine::new(self.config.clone(), self.local.identity.key(), incarnation);
         self.running = Some(RunningRelay {
             store,
             engine,

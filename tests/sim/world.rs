@@ -9,6 +9,8 @@ use sremp_common::wire::{Endpoint, Host};
 use sremp_node::api::{ApiError, Command, Reply};
 use sremp_node::groups::Suite;
 
+use sremp_relay::engine::EngineConfig;
+
 use crate::disk::Disk;
 use crate::host::{Happening, NodeHost, RelayHost, Want};
 use crate::net::{End, HostId, Net};
@@ -130,6 +132,22 @@ impl World {
     pub fn set_hostile(&mut self, host: HostId, hostile: bool) {
         match &mut self.machines[host] {
             Machine::Relay(relay) => relay.set_hostile(hostile),
+            Machine::Node(_) => panic!("machine {host} is a node"),
+        }
+    }
+
+    /// A node leaves messages at so many relays of somebody's, from its next start on.
+    pub fn set_relay_copies(&mut self, host: HostId, copies: usize) {
+        match &mut self.machines[host] {
+            Machine::Node(node) => node.relay_copies = copies,
+            Machine::Relay(_) => panic!("machine {host} is a relay"),
+        }
+    }
+
+    /// The operator of a relay decides something else from now on.
+    pub fn configure_relay(&mut self, host: HostId, config: EngineConfig) {
+        match &mut self.machines[host] {
+            Machine::Relay(relay) => relay.configure(config),
             Machine::Node(_) => panic!("machine {host} is a node"),
         }
     }

@@ -186,6 +186,7 @@ fn encode_command(command: &Command) -> HttpForm {
             HttpForm { body: bytes.clone(), ..form(Put, &["identity", "picture"]) }
         }
         C::IdentityRotateNoiseKey => form(Post, &["identity", "rotate-noise-key"]),
+        C::IdentityRotateTokens => form(Post, &["identity", "rotate-tokens"]),
     }
 }
 
@@ -383,6 +384,9 @@ fn about_this_node(
         (Put, ["identity", "picture"]) => C::IdentityPicture { bytes: picture(body)? },
         (Post, ["identity", "rotate-noise-key"]) => {
             json::<Empty>(body).map(|_| C::IdentityRotateNoiseKey)?
+        }
+        (Post, ["identity", "rotate-tokens"]) => {
+            json::<Empty>(body).map(|_| C::IdentityRotateTokens)?
         }
         _ => return Ok(None),
     };

@@ -55,6 +55,17 @@ pub(crate) fn rendezvous(text: &str) -> RendezvousView {
     }
 }
 
+pub(crate) fn work(text: &str) -> WorkView {
+    WorkView {
+        id: text.to_owned(),
+        name: text.to_owned(),
+        relay: text.to_owned(),
+        difficulty: 20,
+        tried: 524_288,
+        expected: 1_048_576,
+    }
+}
+
 pub(crate) fn status(text: &str) -> StatusView {
     StatusView {
         id: text.to_owned(),
@@ -74,6 +85,7 @@ pub(crate) fn status(text: &str) -> StatusView {
         rendezvous: vec![rendezvous(text)],
         outbox: 2,
         requests: 1,
+        work: vec![work(text)],
         started_at: AT,
     }
 }
@@ -263,5 +275,6 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::IdentityFlag { flag: Flag::PrefersAsync, on: true }, me()),
         (C::IdentityPicture { bytes: vec![1] }, me()),
         (C::IdentityRotateNoiseKey, me()),
+        (C::IdentityRotateTokens, Reply::Done {}),
     ]
 }

@@ -3,6 +3,8 @@
 //!
 //! Messages are recorded with their events: what is added to them later needs a default.
 
+mod status;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use sremp_common::identity::{Flags, RelayRecord};
 use sremp_common::time::Timestamp;
 
 use super::{Event, MessageState, PathPolicy, word};
+
+pub use self::status::{SessionView, StatusView, WorkView};
 
 /// The answer to a command.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -93,50 +97,6 @@ pub struct InitReply {
     pub name: String,
     /// Its standing contact link.
     pub link: String,
-}
-
-/// How the node is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusView {
-    /// Own id.
-    pub id: String,
-    /// Own name.
-    pub name: String,
-    /// Version of the program.
-    pub version: String,
-    /// Where it listens, as bound (`HOST:PORT`).
-    pub listening: Vec<String>,
-    /// Where it says that it can be dialled.
-    pub advertised: Vec<String>,
-    /// Open sessions with peers and relays.
-    pub sessions: Vec<SessionView>,
-    /// Relays that hold mailboxes for this node.
-    pub relays: Vec<RelayView>,
-    /// Rendezvous servers, without those that are only suggested.
-    pub rendezvous: Vec<RendezvousView>,
-    /// Messages that have not reached a mailbox of each of their recipients.
-    pub outbox: u64,
-    /// Strangers' first contacts that wait for a decision.
-    pub requests: u64,
-    /// Since when this process runs.
-    pub started_at: Timestamp,
-}
-
-/// One open session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionView {
-    /// Who is at the other end.
-    pub id: String,
-    /// What they call themselves.
-    pub name: String,
-    /// What the owner calls them.
-    pub alias: Option<String>,
-    /// They are a bot.
-    pub is_machine_account: bool,
-    /// Whether it is a session with a mailbox keeper of ours.
-    pub relay: bool,
-    /// Who dialled.
-    pub direction: Direction,
 }
 
 /// A contact link.

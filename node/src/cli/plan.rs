@@ -195,6 +195,7 @@ fn identity(action: Identity) -> Plan {
         }
         Identity::Picture { file } => Plan::Picture { file },
         Identity::RotateNoiseKey => Command::IdentityRotateNoiseKey.into(),
+        Identity::RotateTokens => Command::IdentityRotateTokens.into(),
         Identity::Export { file } => Plan::Export { file },
         Identity::Import { file } => Plan::Import { file },
     }

@@ -58,7 +58,7 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
         | C::GroupPromote { .. }
         | C::GroupDemote { .. }
         | C::GroupRename { .. } => talk::group(&parse(answer)?),
-        C::RelayAdd { .. } | C::RelayMigrate { .. } => servers::relays(&[parse(answer)?]),
+        C::RelayAdd { .. } | C::RelayMigrate { .. } => servers::relay(&parse(answer)?),
         C::RelayList => servers::relays(&parse::<Vec<_>>(answer)?),
         C::RendezvousAdd { .. } | C::RendezvousList => {
             servers::rendezvous(&parse::<Vec<_>>(answer)?)
@@ -71,6 +71,11 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
         // No action of the command line asks for a page of events: `watch` streams them.
         C::Events { .. } => answer.to_owned(),
         C::LinkRevoke => "every link given out so far is worthless now".to_owned(),
+        C::IdentityRotateTokens => {
+            "whatever opened your mailboxes is worthless now; your contacts and groups are given \
+             anew what they need, links you have to give out again"
+                .to_owned()
+        }
         C::ContactRemove { .. } | C::RelayRemove { .. } | C::RendezvousRemove { .. } => {
             "removed".to_owned()
         }
@@ -110,6 +115,14 @@ fn status(view: &StatusView) -> String {
     table.row(["advertised", &listed(&view.advertised)]);
     table.row(["outbox", &counted(view.outbox, "message", "")]);
     table.row(["requests", &counted(view.requests, "request", "; see: sremp requests list")]);
+    for work in &view.work {
+        let per_cent = work.tried.saturating_mul(100).checked_div(work.expected).unwrap_or(0);
+        let text = format!(
+            "for {}: {} bits, {per_cent} % of what it takes on average",
+            work.name, work.difficulty
+        );
+        table.row(["proof of work", &text]);
+    }
     let sessions = match view.sessions.as_slice() {
         [] => "no sessions".to_owned(),
         sessions => format!("sessions\n{}", indented(&servers::sessions(sessions))),

@@ -104,6 +104,7 @@ fn every_action_means_its_command() {
         ),
         ("identity set prefers_async off", C::IdentityFlag { flag: Flag::PrefersAsync, on: false }),
         ("identity rotate-noise-key", C::IdentityRotateNoiseKey),
+        ("identity rotate-tokens", C::IdentityRotateTokens),
     ] {
         let Plan::Ask { command: found, .. } = planned(line) else { panic!("{line}") };
         assert!(found == command, "{line} means {found:?}");

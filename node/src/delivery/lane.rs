@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
+use sremp_common::id::IdentityKey;
 use sremp_common::time::Instant;
 
 use super::backoff::Backoff;
@@ -73,6 +74,11 @@ pub struct Lane {
     probes: Backoff,
     /// The recipient's node refused the last parcel: use its relays until something changes.
     avoid_direct: bool,
+    /// Relays that refused, and when they are worth asking again: as many as somebody has, and some
+    /// of before.
+    told_to_wait: BTreeMap<IdentityKey, Instant>,
+    /// Further copies that were left at other relays, unanswered: by blob and relay.
+    copies: BTreeSet<(u64, IdentityKey)>,
     /// What the last step waits for.
     wake_at: Option<Instant>,
     /// A relay took the last parcel: what contacts are shown as their path.
@@ -144,6 +150,16 @@ impl Lane {
         self.under_way.insert(blob, path);
     }
 
+    /// A further copy of a parcel left to this relay: its failure does not bring the parcel back.
+    pub fn copied(&mut self, blob: u64, relay: IdentityKey) {
+        self.copies.insert((blob, relay));
+    }
+
+    /// This relay answered: whether what it had was a further copy.
+    pub fn copy_answered(&mut self, blob: u64, relay: IdentityKey) -> bool {
+        self.copies.remove(&(blob, relay))
+    }
+
     /// A parcel turned out to be gone.
     pub fn gone(&mut self, blob: u64) {
         self.again.remove(&blob);
@@ -202,6 +218,25 @@ impl Lane {
             }
             Path::Relay(_) => {}
         }
+    }
+
+    /// A relay refused, and said when it is worth asking again.
+    pub fn relay_waits(&mut self, relay: IdentityKey, wait: Duration, now: Instant) {
+        self.told_to_wait.retain(|_, until| now < *until);
+        self.told_to_wait.insert(relay, now + wait);
+    }
+
+    /// Whether it is too early to ask this relay.
+    #[must_use]
+    pub fn must_wait(&self, relay: &IdentityKey, now: Instant) -> bool {
+        self.told_to_wait.get(relay).is_some_and(|until| now < *until)
+    }
+
+    /// Time until the first of the relays that refused is worth asking again.
+    #[must_use]
+    pub fn told_to_wait(&self, now: Instant) -> Duration {
+        let first = self.told_to_wait.values().min();
+        first.map_or(Duration::ZERO, |until| until.since(now))
     }
 
     /// Nothing leads to the recipient at the moment.

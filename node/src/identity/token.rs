@@ -135,6 +135,26 @@ impl Tokens {
         Ok(())
     }
 
+    /// Takes back every token, whatever it was made for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn revoke_all(tx: &Tx) -> Result<(), StoreError> {
+        for (token, _) in Self::all(tx)? {
+            tx.delete(Table::Tokens, token.as_bytes());
+        }
+        tx.delete(Table::Meta, SPARES_ROW);
+        Ok(())
+    }
+
+    /// Whether a token opens anything.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn is_known(tx: &Tx, token: &Token) -> Result<bool, StoreError> {
+        Ok(tx.read::<Row>(Table::Tokens, token.as_bytes())?.is_some())
+    }
+
     /// Hands out a token that our relays know already, if there is one left.
     ///
     /// # Errors

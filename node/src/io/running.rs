@@ -56,6 +56,7 @@ impl Running {
             advertise: config.advertise.clone(),
             path: config.path,
             allow_private_addresses: config.allow_private_addresses,
+            relay_copies: config.relay_copies.into(),
             listed: config.listed,
         };
         let entropy = system_entropy().map_err(explain)?;

@@ -84,6 +84,7 @@ impl Node {
             Command::IdentityFlag { flag, on } => self.identity_flag(tx, flag, on, now),
             Command::IdentityPicture { bytes } => self.identity_picture(tx, bytes, now),
             Command::IdentityRotateNoiseKey => self.rotate_noise_key(tx, now),
+            Command::IdentityRotateTokens => self.rotate_tokens(tx, now),
             other => self.people_command(tx, other, now),
         };
         reply.map(Some)

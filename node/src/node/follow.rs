@@ -220,11 +220,15 @@ impl Node {
             LostWork::Promoted(who) => return Ok(Invites::make_admin(tx, group, &who)?),
             LostWork::Demoted(_) => return Ok(()),
             LostWork::Updated => {
-                if let Some(mut conversation) = Conversation::of_group(tx, group)? {
+                let Some(mut conversation) = Conversation::of_group(tx, group)? else {
+                    return Ok(());
+                };
+                if !self.is_cut_off(tx, &conversation, group)? {
                     conversation.update_due = true;
                     conversation.save(tx)?;
+                    return Ok(());
                 }
-                return Ok(());
+                Change::Update(self.leaf_info(tx, now)?)
             }
             LostWork::LeavesCommitted(_) if summary.leave_proposed.is_empty() => return Ok(()),
             LostWork::LeavesCommitted(_) => Change::CommitProposals,

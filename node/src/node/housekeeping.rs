@@ -38,6 +38,7 @@ impl Node {
             self.leaves_seen_on = Some(today);
             let in_use = self.carried_tokens(tx)?;
             self.admission_changed |= Tokens::expire_replaced(tx, &in_use, now)?;
+            self.hand_out_anew(tx, now)?;
         }
         let before = self.own.clone();
         if self.own.rotate_seal_if_due(tx, &mut self.entropy, now)? {

@@ -1,5 +1,6 @@
 //! Commands that change our own identity, and everybody who has to hear of it.
 
+use sremp_common::id::GroupId;
 use sremp_common::identity::{Extensions, IdentityData, IdentityError};
 use sremp_common::limit::MAX_PICTURE;
 use sremp_common::name::Username;
@@ -9,7 +10,8 @@ use sremp_common::wire::Bin;
 use super::{Node, NodeError};
 use crate::api::{ApiError, Flag, Reply, Trust};
 use crate::conversations::{Conversation, ConversationId, Standing};
-use crate::identity::Contacts;
+use crate::groups::Change;
+use crate::identity::{Contacts, Tokens};
 use crate::store::Tx;
 
 impl Node {
@@ -69,6 +71,47 @@ impl Node {
         }
         told?;
         Ok(self.identity_view())
+    }
+
+    /// Every token that we gave away is worthless from now on. Whoever is in a group with us gets
+    /// the new one with our leaf; whatever they send before they have it waits at their side.
+    pub(super) fn rotate_tokens(&mut self, tx: &Tx, now: Now) -> Result<Reply, NodeError> {
+        Tokens::revoke_all(tx)?;
+        Tokens::fill_spares(tx, &mut self.entropy, now)?;
+        self.hand_out_anew(tx, now)?;
+        self.replace_stocks(tx, now)?;
+        self.admission_changed = true;
+        self.admission_at = now.instant;
+        Ok(Reply::Done {})
+    }
+
+    /// Renews our leaves whose tokens open nothing any more: after a rotation, also where a rival's
+    /// commit took the new leaf back. Those of the rejected stay as they are.
+    pub(super) fn hand_out_anew(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        for conversation in Conversation::all(tx)? {
+            for group in conversation.groups.clone() {
+                if self.is_cut_off(tx, &conversation, &group)? {
+                    let leaf = self.leaf_info(tx, now)?;
+                    self.change_group(tx, &group, Change::Update(leaf), now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the token in our leaf opens nothing, although its members are to reach us.
+    pub(super) fn is_cut_off(
+        &mut self,
+        tx: &Tx,
+        conversation: &Conversation,
+        group: &GroupId,
+    ) -> Result<bool, NodeError> {
+        if conversation.standing != Standing::Active || Self::is_with_rejected(tx, conversation)? {
+            return Ok(false);
+        }
+        let summary = self.groups.summary(tx, group)?;
+        let Some(member) = summary.member(&self.own.key()) else { return Ok(false) };
+        Ok(summary.members.len() > 1 && !Tokens::is_known(tx, &member.leaf.token)?)
     }
 
     /// A rejected, or forgotten, contact hears nothing of us any more.

@@ -5,6 +5,7 @@
 //!   start ─→ own node ──→ relay 1 ──→ relay 2 ... ──→ rendezvous, wait ─→ start
 //!               └────────────┴─ key package ─→ gathered ─→ commit, Welcome
 //! ```
+//! A relay wants a token; whoever has none asks for the price and works for it (`work.rs`).
 //! What comes in for one group while others of it are still asked for is gathered, for a short while:
 //! one commit adds them all.
 
@@ -14,8 +15,12 @@ use std::time::Duration;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::time::{Instant, Now};
-use sremp_common::wire::{Admission, ErrorCode, KeyPackageTaken, Message, TakeKeyPackage};
+use sremp_common::wire::{
+    Admission, ErrorBody, ErrorCode, KeyPackageTaken, Message, TakeKeyPackage,
+};
 
+use super::lanes::wait_of;
+use super::work::Labour;
 use super::{Call, Node, NodeError};
 use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
 use crate::conversations::invite::INVITE_LIFETIME;
@@ -27,7 +32,7 @@ use crate::store::{Table, Tx};
 use crate::transport::{CallError, Target};
 
 /// Tag of the anonymous sessions over which key packages are taken.
-const TAKE_TAG: u64 = u64::MAX;
+pub(super) const TAKE_TAG: u64 = u64::MAX;
 
 /// Time for which the first key package of a group waits for the others that were asked for.
 const GATHER: Duration = Duration::from_secs(2);
@@ -61,29 +66,73 @@ enum Taken {
 pub(super) struct Fetch {
     /// The groups that they are to join; a wish may have been given up since.
     groups: BTreeSet<GroupId>,
-    /// Asked, not answered yet.
-    asking: bool,
+    /// Whom was asked and has not answered yet.
+    asked: Option<IdentityKey>,
     /// Next to be asked: 0 for the own node, then the relays.
     place: usize,
     wait_until: Option<Instant>,
     backoff: Backoff,
     /// Somebody who keeps their mailbox did not let us in.
     refused: bool,
+    /// There is no link of theirs here, and no work is taken in its place.
+    needs_link: bool,
+    /// Keepers that said when they are worth asking again. As many as somebody has relays, and some
+    /// of before.
+    told_to_wait: BTreeMap<IdentityKey, Instant>,
+    /// What is worked for at a relay, because no token opens the mailbox there.
+    pub(super) labour: Option<Labour>,
 }
 
 impl Fetch {
     /// What the first message to somebody waits for.
-    pub(super) const fn reason(&self) -> &'static str {
-        if self.refused {
+    pub(super) fn reason(&self) -> String {
+        if let Some(labour) = &self.labour {
+            return format!("{}; it goes out by itself afterwards", labour.progress());
+        }
+        let reason = if self.needs_link {
+            "you have no link of theirs, and nobody takes work in its place; ask them for a link"
+        } else if self.refused {
             "they do not accept the link that you have; ask them for a new one"
         } else {
             "they have not been reached yet; it goes out by itself when they are"
-        }
+        };
+        reason.to_owned()
     }
 
     /// When the search goes on by itself.
-    pub(super) const fn wake_at(&self) -> Option<Instant> {
-        if self.asking { None } else { self.wait_until }
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        if self.asked.is_some() {
+            return None;
+        }
+        self.labour.as_ref().map_or(self.wait_until, |labour| Some(labour.wake_at()))
+    }
+
+    /// Waits for this keeper's answer.
+    pub(super) const fn ask(&mut self, keeper: IdentityKey) {
+        self.asked = Some(keeper);
+    }
+
+    /// The answer has come: whose it is.
+    pub(super) const fn answered(&mut self) -> Option<IdentityKey> {
+        self.asked.take()
+    }
+
+    /// Nothing but a link leads to them.
+    pub(super) const fn needs_link(&mut self) {
+        self.needs_link = true;
+    }
+
+    /// Notes when a keeper that refused wants to be asked again.
+    pub(super) fn wait_for(&mut self, keeper: IdentityKey, error: &ErrorBody, now: Now) {
+        self.told_to_wait.retain(|_, until| now.instant < *until);
+        if let Some(seconds) = error.retry_after {
+            self.told_to_wait.insert(keeper, now.instant + wait_of(seconds));
+        }
+    }
+
+    /// Whether it is too early to ask this keeper.
+    fn must_wait(&self, keeper: &IdentityKey, now: Now) -> bool {
+        self.told_to_wait.get(keeper).is_some_and(|until| now.instant < *until)
     }
 }
 
@@ -130,9 +179,12 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let fetch = self.fetches.entry(who).or_default();
-        if fetch.asking {
+        // Work goes on, unless they are there themselves.
+        let is_working = fetch.labour.is_some() && !self.transport.has_session(&who);
+        if fetch.asked.is_some() || is_working {
             return Ok(());
         }
+        fetch.labour = None;
         fetch.place = 0;
         fetch.wait_until = None;
         self.ask_next(tx, who, now)
@@ -146,7 +198,11 @@ impl Node {
             .map(|(who, _)| *who)
             .collect();
         for who in due {
-            self.start_fetch(tx, who, now)?;
+            if self.fetches.get(&who).is_some_and(|fetch| fetch.labour.is_some()) {
+                self.work_for(tx, who, now)?;
+            } else {
+                self.start_fetch(tx, who, now)?;
+            }
         }
         let due: Vec<GroupId> = self
             .gathered
@@ -161,7 +217,12 @@ impl Node {
     }
 
     /// Asks at the next place; after the last one, waits and asks where else to look.
-    fn ask_next(&mut self, tx: &Tx, who: IdentityKey, now: Now) -> Result<(), NodeError> {
+    pub(super) fn ask_next(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
         let reach = Reach::of(tx, &who)?;
         let policy = self.path_policy(tx, &who)?;
         let mut fetch = self.fetches.remove(&who).unwrap_or_default();
@@ -170,22 +231,32 @@ impl Node {
         loop {
             let place = fetch.place;
             fetch.place = place.saturating_add(1);
-            let (target, candidates) = if let Some(relay) = place.checked_sub(1) {
+            let (keeper, target, candidates) = if let Some(relay) = place.checked_sub(1) {
                 let Some(relay) = reach.relays.get(relay) else { break };
-                if reach.tokens.is_empty() || policy == PathPolicy::Direct {
+                if policy == PathPolicy::Direct {
                     break;
                 }
+                if fetch.must_wait(&relay.identity_key, now) {
+                    continue;
+                }
+                if reach.token().is_none() {
+                    let relay = relay.clone();
+                    self.fetches.insert(who, fetch);
+                    self.ask_price(who, &relay, now);
+                    return Ok(());
+                }
                 let candidates = self.relay_candidates(relay);
-                (Target::Anonymous(relay.identity_key, TAKE_TAG), candidates)
+                let keeper = relay.identity_key;
+                (keeper, Target::Anonymous(keeper, TAKE_TAG), candidates)
             } else {
                 let candidates = reach.candidates();
                 let reachable = !candidates.is_empty() || self.transport.has_session(&who);
-                if policy == PathPolicy::Relay || !reachable {
+                if policy == PathPolicy::Relay || !reachable || fetch.must_wait(&who, now) {
                     continue;
                 }
-                (Target::Peer(who), candidates)
+                (who, Target::Peer(who), candidates)
             };
-            fetch.asking = true;
+            fetch.ask(keeper);
             self.fetches.insert(who, fetch);
             self.call(target, &candidates, request, Call::KeyPackage { who }, now);
             return Ok(());
@@ -203,8 +274,11 @@ impl Node {
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
+        let has_link = Reach::of(tx, &who)?.token().is_some();
+        let (mut asked, mut is_worked) = (None, false);
         if let Some(fetch) = self.fetches.get_mut(&who) {
-            fetch.asking = false;
+            asked = fetch.answered();
+            is_worked = fetch.labour.take().is_some();
         }
         let wanted = self.wanted_in(tx, &who)?;
         let Some(group) = wanted.first().copied() else {
@@ -213,7 +287,10 @@ impl Node {
         };
         if let (Err(CallError::Refused(error)), Some(fetch)) = (&result, self.fetches.get_mut(&who))
         {
-            fetch.refused = error.code == ErrorCode::NotAdmitted;
+            // Whoever worked showed no link.
+            fetch.refused = error.code == ErrorCode::NotAdmitted && !is_worked;
+            fetch.needs_link = fetch.refused && !has_link;
+            fetch.wait_for(asked.unwrap_or(who), error, now);
         }
         let package = match result {
             Ok(Message::KeyPackageTaken(taken)) => {
@@ -243,7 +320,7 @@ impl Node {
     /// Adds those of whom a key package came, in each group for which nobody else is being asked.
     fn add_gathered_if_complete(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         let is_asked_for = |group: &GroupId| {
-            self.fetches.values().any(|fetch| fetch.asking && fetch.groups.contains(group))
+            self.fetches.values().any(|fetch| fetch.asked.is_some() && fetch.groups.contains(group))
         };
         let complete: Vec<GroupId> =
             self.gathered.keys().filter(|group| !is_asked_for(group)).copied().collect();

@@ -1,11 +1,11 @@
 //! Parcels on their way: which path each lane may use, and what its answers mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::identity::RelayRecord;
-use sremp_common::time::Now;
+use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{
     Admission, Bin, ErrorCode, List, Message, Recipient, StoreMessage, StoreResponse, StoreResult,
 };
@@ -84,7 +84,8 @@ impl Node {
             return self.give_up(tx, first, &[*recipient], TOO_OLD, now);
         }
         let reach = Reach::of(tx, recipient)?;
-        let means = self.means(tx, recipient, &reach)?;
+        let relays = usable(&reach, lane, now.instant);
+        let means = self.means(tx, recipient, &reach, relays.len())?;
         if !means.session && means.dialable && lane.probe_is_due(&mut self.entropy, now.instant) {
             self.transport.probe_peer(*recipient, &reach.candidates(), now);
         }
@@ -98,11 +99,12 @@ impl Node {
                         self.awake.insert(*recipient);
                         continue;
                     }
-                    self.send_parcel(tx, &parcel, recipient, path, &reach, lane, now)?;
+                    self.send_parcel(tx, &parcel, recipient, path, &relays, &reach, lane, now)?;
                 }
             }
             Step::NoPath => {
-                lane.wait(Duration::ZERO, &mut self.entropy, now.instant);
+                let at_least = lane.told_to_wait(now.instant);
+                lane.wait(at_least, &mut self.entropy, now.instant);
                 self.look_up(tx, recipient, now)?;
             }
             Step::Wait(_) => {}
@@ -111,13 +113,19 @@ impl Node {
     }
 
     /// What leads to a recipient, as far as policy allows.
-    fn means(&self, tx: &Tx, recipient: &IdentityKey, reach: &Reach) -> Result<Means, NodeError> {
+    fn means(
+        &self,
+        tx: &Tx,
+        recipient: &IdentityKey,
+        reach: &Reach,
+        relays: usize,
+    ) -> Result<Means, NodeError> {
         let policy = self.path_policy(tx, recipient)?;
         let direct = policy != PathPolicy::Relay;
         Ok(Means {
             session: direct && self.transport.has_session(recipient),
             dialable: direct && !reach.addresses.is_empty(),
-            relays: if policy == PathPolicy::Direct { 0 } else { reach.relays.len() },
+            relays: if policy == PathPolicy::Direct { 0 } else { relays },
             relay_first: reach.prefers_async || policy == PathPolicy::Relay,
         })
     }
@@ -142,6 +150,7 @@ impl Node {
         parcel: &Parcel,
         recipient: &IdentityKey,
         path: Path,
+        relays: &[RelayRecord],
         reach: &Reach,
         lane: &mut Lane,
         now: Now,
@@ -157,10 +166,11 @@ impl Node {
         match path {
             Path::Direct => {
                 lane.sent(parcel.blob, path);
-                self.store(tx, Target::Peer(*recipient), &[], parcel.blob, vec![addressed], now)
+                let target = Target::Peer(*recipient);
+                self.store(tx, target, None, &[], parcel.blob, vec![addressed], now)
             }
             Path::Relay(place) => {
-                let Some(relay) = reach.relays.get(place) else { return Ok(()) };
+                let Some(relay) = relays.get(place) else { return Ok(()) };
                 let company = if lane.alone {
                     Company::Alone
                 } else if parcel.has_others() && lane.has_failed(parcel.blob) {
@@ -171,6 +181,11 @@ impl Node {
                 lane.sent(parcel.blob, path);
                 let Parcel { blob, group, .. } = *parcel;
                 self.shipments.add(relay, blob, group, addressed, company, now.instant);
+                let others = relays.iter().enumerate().filter(|(other, _)| *other != place);
+                for (_, other) in others.take(self.config.relay_copies.saturating_sub(1)) {
+                    lane.copied(blob, other.identity_key);
+                    self.shipments.add(other, blob, group, addressed, company, now.instant);
+                }
                 Ok(())
             }
         }
@@ -181,16 +196,18 @@ impl Node {
         while let Some(shipment) = self.shipments.pop(now.instant) {
             let candidates = self.relay_candidates(&shipment.record());
             let target = Target::Anonymous(shipment.relay, shipment.session_tag());
-            let Shipment { blob, recipients, .. } = shipment;
-            self.store(tx, target, &candidates, blob, recipients, now)?;
+            let Shipment { relay, blob, recipients, .. } = shipment;
+            self.store(tx, target, Some(relay), &candidates, blob, recipients, now)?;
         }
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one blob, its recipients, and the way there")]
     fn store(
         &mut self,
         tx: &Tx,
         target: Target,
+        relay: Option<IdentityKey>,
         candidates: &[Candidate],
         blob: u64,
         recipients: Vec<Recipient>,
@@ -208,7 +225,8 @@ impl Node {
             blob: Bin::new(bytes).unwrap_or_default(),
             recipients: List::truncated(recipients),
         });
-        self.call(target, candidates, message, Call::Store { recipients: people, blob }, now);
+        let call = Call::Store { relay, recipients: people, blob };
+        self.call(target, candidates, message, call, now);
         Ok(())
     }
 
@@ -217,10 +235,20 @@ impl Node {
         &mut self,
         tx: &Tx,
         blob: u64,
+        relay: Option<IdentityKey>,
         recipients: Vec<IdentityKey>,
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
+        let mut copies = BTreeSet::new();
+        if let Some(relay) = relay {
+            for recipient in &recipients {
+                let lane = self.lanes.get_mut(recipient);
+                if lane.is_some_and(|lane| lane.copy_answered(blob, relay)) {
+                    copies.insert(*recipient);
+                }
+            }
+        }
         let Some(parcel) = Outbox::parcel(tx, blob)? else { return Ok(()) };
         let alone = recipients.len() > 1 && is_refused_as_a_whole(&result);
         let outcomes = outcomes(result, recipients.len());
@@ -235,11 +263,18 @@ impl Node {
                     self.lanes.entry(recipient).or_default().stored(blob);
                     stored.push(recipient);
                 }
+                // The first copy decides.
+                Outcome::TryAgain(_) | Outcome::Hopeless(_) if copies.contains(&recipient) => {}
                 Outcome::TryAgain(at_least) => {
                     let expired = now.wall.since(parcel.made) > parcel.purpose.lifetime();
                     let reach = Reach::of(tx, &recipient)?;
-                    let means = self.means(tx, &recipient, &reach)?;
                     let lane = self.lanes.entry(recipient).or_default();
+                    let relays = usable(&reach, lane, now.instant).len();
+                    let means = self.means(tx, &recipient, &reach, relays)?;
+                    let lane = self.lanes.entry(recipient).or_default();
+                    if let Some(relay) = relay.filter(|_| !at_least.is_zero()) {
+                        lane.relay_waits(relay, at_least, now.instant);
+                    }
                     lane.failed(blob, means, at_least, &mut self.entropy, now.instant);
                     lane.alone |= alone;
                     if expired {
@@ -365,6 +400,12 @@ impl Node {
     }
 }
 
+/// The relays of a recipient that may be asked now, in order of preference.
+fn usable(reach: &Reach, lane: &Lane, now: Instant) -> Vec<RelayRecord> {
+    let relays = reach.relays.iter();
+    relays.filter(|relay| !lane.must_wait(&relay.identity_key, now)).cloned().collect()
+}
+
 /// The parcels that a lane sends next, failed ones first.
 fn next_parcels(
     tx: &Tx,
@@ -433,5 +474,10 @@ const fn is_refused_as_a_whole(result: &Result<Message, CallError>) -> bool {
 
 /// A refusal is never answered by trying the same again at once.
 fn refused_for(retry_after: Option<u32>) -> Duration {
-    Duration::from_secs(retry_after.unwrap_or(1).max(1).into()).min(MAX_RETRY_AFTER)
+    wait_of(retry_after.unwrap_or(1))
+}
+
+/// The wait that a keeper asks for, within what it may ask for.
+pub(super) fn wait_of(retry_after: u32) -> Duration {
+    Duration::from_secs(retry_after.max(1).into()).min(MAX_RETRY_AFTER)
 }

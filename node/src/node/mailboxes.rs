@@ -18,6 +18,7 @@ use sremp_common::wire::{
     RelayCapabilities, RelayRegister, RetrieveMessages, SetAdmission,
 };
 
+use super::lanes::wait_of;
 use super::{Call, Node, NodeError};
 use crate::api::{RelayRecordView, RelayView};
 use crate::delivery::Verdict;
@@ -164,6 +165,11 @@ impl Node {
                 mailbox.open = false;
                 if let (Step::Claim, CallError::Refused(refused)) = (step, &error) {
                     mailbox.taken = refused.code == ErrorCode::Stale;
+                }
+                if let CallError::Refused(body) = &error
+                    && let Some(seconds) = body.retry_after
+                {
+                    self.transport.relay_waits(&relay, now.instant + wait_of(seconds));
                 }
                 // A relay that refuses, or does not answer, is dialled anew, with growing pauses.
                 if !matches!(error, CallError::Closed | CallError::Unreachable) {

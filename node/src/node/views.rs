@@ -97,7 +97,7 @@ impl Node {
         let waits = row.outgoing && row.state == MessageState::Queued && row.sealed_in.is_none();
         let ConversationId::Contact(peer) = row.conversation else { return None };
         let fetch = self.fetches.get(&peer).filter(|_| waits)?;
-        Some(fetch.reason().to_owned())
+        Some(fetch.reason())
     }
 
     pub(super) fn contact_view(
@@ -264,6 +264,7 @@ impl Node {
             rendezvous: self.server_views(),
             outbox: Outbox::count(tx)?,
             requests: count(Requests::all(tx)?.len()),
+            work: self.work_views(tx)?,
             started_at: self.started_at,
         })))
     }

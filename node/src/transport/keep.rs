@@ -21,13 +21,15 @@ pub(super) struct Keep {
     pub(super) candidates: Vec<Candidate>,
     failures: u32,
     up_since: Option<Instant>,
+    /// The relay said that it is of no use before.
+    not_before: Instant,
     /// When to dial; `None` while a session is up or a dial is under way.
     pub(super) next_dial: Option<Instant>,
 }
 
 impl Keep {
     pub(super) const fn new(candidates: Vec<Candidate>, now: Instant) -> Self {
-        Self { candidates, failures: 0, up_since: None, next_dial: Some(now) }
+        Self { candidates, failures: 0, up_since: None, not_before: now, next_dial: Some(now) }
     }
 
     pub(super) fn went_up(&mut self, now: Instant) {
@@ -40,16 +42,22 @@ impl Keep {
         if self.up_since.take().is_some_and(|since| now.since(since) >= SUCCESS_AFTER) {
             self.failures = 0;
         }
-        self.next_dial = Some(now + full_jitter(self.failures, entropy));
+        let wait = full_jitter(self.failures, entropy);
+        self.next_dial = Some(self.not_before.max(now) + wait);
         self.failures = self.failures.saturating_add(1);
     }
 
     /// Forgets the failures: something has changed for the better.
-    pub(super) const fn retry_at(&mut self, now: Instant) {
+    pub(super) fn retry_at(&mut self, now: Instant) {
         self.failures = 0;
         if self.next_dial.is_some() {
-            self.next_dial = Some(now);
+            self.next_dial = Some(self.not_before.max(now));
         }
+    }
+
+    /// The relay refused, and said when it is worth coming again.
+    pub(super) const fn wait_until(&mut self, until: Instant) {
+        self.not_before = until;
     }
 }
 
@@ -86,6 +94,20 @@ mod tests {
         now = now + SUCCESS_AFTER;
         keep.went_down(now, &mut entropy);
         assert!(keep.next_dial.unwrap().since(now) <= BACKOFF_FIRST);
+    }
+
+    #[test]
+    fn what_a_relay_says_about_coming_again_is_kept_to() {
+        let mut entropy = Entropy::from_number(3);
+        let now = Instant::from_millis(0);
+        let until = now + Duration::from_secs(1_800);
+        let mut keep = Keep::new(Vec::new(), now);
+        keep.went_up(now);
+        keep.wait_until(until);
+        keep.went_down(now, &mut entropy);
+        assert!(keep.next_dial.unwrap() > until, "nor all at that moment");
+        keep.retry_at(now + Duration::from_secs(9));
+        assert_eq!(keep.next_dial, Some(until));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sremp_common::connection::Local;
 use sremp_common::id::IdentityKey;
 use sremp_common::identity::RelayRecord;
-use sremp_common::time::Now;
+use sremp_common::time::{Instant, Now};
 use sremp_common::wire::ErrorCode;
 
 use super::keep::Keep;
@@ -44,6 +44,13 @@ impl Transport {
         self.set_trust();
         self.dial_due_relays(now);
         self.debug_check();
+    }
+
+    /// A relay refused, and said that it is of no use before `until`: it is not dialled earlier.
+    pub fn relay_waits(&mut self, relay: &IdentityKey, until: Instant) {
+        if let Some(keep) = self.relays.get_mut(relay) {
+            keep.wait_until(until);
+        }
     }
 
     /// No longer keeps a session with this relay; an open one ends.

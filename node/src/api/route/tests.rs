@@ -81,6 +81,7 @@ fn every_command(text: &str) -> Vec<Command> {
         C::IdentityFlag { flag: Flag::IsMachineAccount, on: true },
         C::IdentityPicture { bytes: vec![0, 255] },
         C::IdentityRotateNoiseKey,
+        C::IdentityRotateTokens,
     ]
 }
 

@@ -4,6 +4,9 @@ use super::table::Table;
 use super::{called, short, utc};
 use crate::api::{Direction, RelayRecordView, RelayView, RendezvousView, SessionView};
 
+/// Relays that everybody should use: one of them may be away, or gone for ever.
+const ENOUGH: usize = 2;
+
 pub(super) fn sessions(views: &[SessionView]) -> String {
     let mut table = Table::default();
     for view in views {
@@ -23,14 +26,41 @@ pub(super) fn relays(views: &[RelayView]) -> String {
         return "no relays; add one with: sremp relay add LINK".to_owned();
     }
     let mut table = Table::default();
+    let mut place = 0_usize;
     for view in views {
-        let state = if view.connected { "connected" } else { "not connected" };
-        let retired =
-            view.retired_until.map(|until| format!("given up, read until {}", utc(until)));
-        let note = retired.or_else(|| view.error.clone()).unwrap_or_default();
-        table.row([&short(&view.id), state, &view.endpoints.join(", "), &note]);
+        // The order in which others try them; those that are given up have none.
+        let order = if view.retired_until.is_some() {
+            "-".to_owned()
+        } else {
+            place = place.saturating_add(1);
+            place.to_string()
+        };
+        let [id, state, endpoints, note] = row(view);
+        table.row([&order, &id, &state, &endpoints, &note]);
     }
+    let mut text = table.render();
+    if place < ENOUGH {
+        text.push_str(
+            "\nfewer than two in use: while it is away nobody can leave a message for you, and what it \
+             holds is in one place only; add another one with: sremp relay add LINK",
+        );
+    }
+    text
+}
+
+/// One relay by itself, which says nothing about the others.
+pub(super) fn relay(view: &RelayView) -> String {
+    let mut table = Table::default();
+    let [id, state, endpoints, note] = row(view);
+    table.row([&id, &state, &endpoints, &note]);
     table.render()
+}
+
+fn row(view: &RelayView) -> [String; 4] {
+    let state = if view.connected { "connected" } else { "not connected" };
+    let retired = view.retired_until.map(|until| format!("given up, read until {}", utc(until)));
+    let note = retired.or_else(|| view.error.clone()).unwrap_or_default();
+    [short(&view.id), state.to_owned(), view.endpoints.join(", "), note]
 }
 
 pub(super) fn rendezvous(views: &[RendezvousView]) -> String {

@@ -215,6 +215,7 @@ fn status_at_a_glance() {
         rendezvous: vec![],
         outbox: 1,
         requests: 0,
+        work: vec![sample::work("bob")],
         started_at: sample::AT,
     };
     let text = shown(&Command::Status, &Reply::Status(Box::new(view)), Show::default());
@@ -227,6 +228,7 @@ listening      127.0.0.1:7330
 advertised     none
 outbox         1 message waiting
 requests       nothing waiting
+proof of work  for bob: 20 bits, 50 % of what it takes on average
 
 no sessions
 
@@ -236,6 +238,25 @@ relays
 rendezvous
   no rendezvous servers; add one with: sremp rendezvous add HOST:PORT";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn relays_are_shown_in_the_order_in_which_they_are_tried() {
+    let relay = |connected, retired_until| crate::api::RelayView {
+        id: "sremp1relay".into(),
+        endpoints: vec!["relay.example:7331".into()],
+        connected,
+        retired_until,
+        error: None,
+    };
+    let text = |views: Vec<crate::api::RelayView>| {
+        shown(&Command::RelayList, &Reply::Relays(views), Show::default())
+    };
+    let both = text(vec![relay(true, None), relay(false, Some(sample::AT)), relay(false, None)]);
+    let firsts: Vec<&str> = both.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(firsts, ["1", "-", "2"]);
+    assert!(both.contains("given up") && !both.contains("fewer than two"), "{both}");
+    assert!(text(vec![relay(true, None)]).contains("fewer than two"));
 }
 
 #[test]
