@@ -85,14 +85,15 @@ const RENDEZVOUS: &Contract = &[
 ];
 
 /// Attacks that have a test whose name begins with the id.
-const ATTACKS: [&str; 91] = [
+const ATTACKS: [&str; 93] = [
     "n01", "n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09", "n10", "n11", "n12", "n13",
     "n14", "n15", "n16", "n17", "n18", "n19", "n20", "r01", "r02", "r03", "r04", "r05", "r06",
     "r07", "r08", "r09", "r10", "r11", "r12", "r13", "r14", "r15", "r16", "r17", "r18", "r19",
     "r20", "l01", "l02", "l04", "l07", "l08", "l11", "l12", "l13", "l14", "l15", "l16", "l17",
     "l18", "l19", "l21", "l22", "l23", "m01", "m02", "m03", "m04", "m05", "m06", "m07", "m08",
     "m09", "m10", "m11", "m12", "m13", "m14", "m15", "m16", "m17", "m18", "m19", "m20", "m21",
-    "m22", "m23", "m24", "c01", "c02", "c03", "c05", "c07", "c08", "c12", "c13", "c14", "c17",
+    "m22", "m23", "m24", "c01", "c02", "c03", "c05", "c07", "c08", "c12", "c13", "c14", "c15",
+    "c17", "c18",
 ];
 
 /// Files whose tests need characters beyond ASCII. Everywhere else they are written as escapes, so

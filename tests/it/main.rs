@@ -25,6 +25,8 @@ mod relay_operator;
 mod relay_process;
 mod relay_program;
 mod relay_replay;
+mod relay_settings;
+mod relays;
 mod rendezvous_tls;
 mod stories;
 mod vectors;

@@ -168,6 +168,15 @@ impl Client {
         }
     }
 
+    /// Messages that have come and were not asked for yet.
+    pub(crate) fn messages_here(&self) -> usize {
+        let count = |event: &Event| match event {
+            Event::Response { message: Message::MessageBatch(batch), .. } => batch.messages.len(),
+            _ => 0,
+        };
+        self.events.iter().map(count).sum()
+    }
+
     /// Acknowledges a batch.
     pub(crate) async fn acknowledge(&mut self, batch: &MessageBatch) -> io::Result<()> {
         let sequences = batch.messages.iter().map(|message| message.sequence).collect();
