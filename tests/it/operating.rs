@@ -61,6 +61,29 @@ fn the_documents_name_exactly_the_figures_that_are_exported() {
     );
 }
 
+/// The values of labels stand in the document, too.
+#[test]
+fn the_documents_name_the_values_of_labels() {
+    let document = text("docs/operating.md");
+    let source = text("relay-server/src/io/keeper/figures.rs");
+    let codes = source.lines().filter_map(|line| line.trim().strip_prefix("ErrorCode::"));
+    let mut values: Vec<&str> = codes.filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(values.len() > 10, "{values:?}");
+    values.extend([
+        "ok",
+        "acknowledged",
+        "expired",
+        "full",
+        "network",
+        "half_open",
+        "rate",
+        "banned",
+    ]);
+    for value in values {
+        assert!(document.contains(&format!("`{value}`")), "{value}");
+    }
+}
+
 #[test]
 fn names_follow_the_customs_of_prometheus_and_labels_name_nobody() {
     for family in families() {
