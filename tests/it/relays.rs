@@ -238,6 +238,37 @@ fn rotated_tokens_cut_off_everybody_but_contacts() {
     assert_eq!(requests(&mut world, 1).len(), 1);
 }
 
+/// The commit that brings the new token loses against a rival's, in some of these lives: members
+/// reach whoever rotated all the same, and the old token stays worthless.
+#[test]
+fn rotated_tokens_outlive_a_lost_race() {
+    for seed in 46..50 {
+        let mut world = World::new(seed, 2, 1);
+        world.introduce_all();
+        let members = vec!["contact:node2".to_owned()];
+        let command = Command::GroupCreate { name: "both".into(), members, suite: None };
+        let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+        let word = format!("group:{}", view.id);
+        world.pass(A_WHILE);
+        for machine in [1, 2] {
+            world.net.cut(0, machine);
+        }
+        world.command(1, Command::IdentityRotateTokens).unwrap();
+        let rename = Command::GroupRename { group: word.clone(), name: "all".into() };
+        world.command(0, rename).unwrap();
+        world.pass(1_000);
+        world.heal();
+        world.pass(900_000);
+        world.crash(1);
+        let id = send(&mut world, 0, &word, "where are you?");
+        world.pass(A_WHILE);
+        assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "seed {seed}");
+        world.start(1);
+        world.pass(A_WHILE);
+        assert_eq!(texts(&mut world, 1, &word), ["where are you?"], "seed {seed}");
+    }
+}
+
 /// One of two relays is gone for ever, with everything that lay there alone: what the other one
 /// acknowledged arrives, and what was acknowledged by none arrives over the one that is left.
 #[test]

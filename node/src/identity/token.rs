@@ -29,6 +29,7 @@ const REPLACED_DAYS: u64 = 8;
 const SPARES: usize = 16;
 
 const SPARES_ROW: &[u8] = b"spare tokens";
+const TAKEN_BACK_ROW: &[u8] = b"tokens taken back";
 
 /// What a token was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,14 @@ struct Row {
     /// Day (since the epoch) of the last use, and uses on it. For a member's token: the last day
     /// on which a leaf of ours carried it.
     used: (u64, u32),
+}
+
+/// Members' tokens that the last rotation took back: as many as there were.
+#[derive(Debug, Serialize, Deserialize)]
+struct TakenBack {
+    /// Of the rotation, since the epoch.
+    day: u64,
+    tokens: BTreeSet<Token>,
 }
 
 impl TokenPurpose {
@@ -135,16 +144,27 @@ impl Tokens {
         Ok(())
     }
 
-    /// Takes back every token, whatever it was made for.
+    /// Takes back every token, whatever it was made for. Those of members stay taken back, also when
+    /// an old leaf stands again after a switch of the branch.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn revoke_all(tx: &Tx) -> Result<(), StoreError> {
-        for (token, _) in Self::all(tx)? {
+    pub fn revoke_all(tx: &Tx, now: Now) -> Result<(), StoreError> {
+        let mut taken_back = TakenBack { day: now.wall.day(), tokens: BTreeSet::new() };
+        for (token, row) in Self::all(tx)? {
             tx.delete(Table::Tokens, token.as_bytes());
+            if row.purpose == TokenPurpose::Leaf {
+                taken_back.tokens.insert(token);
+            }
         }
         tx.delete(Table::Meta, SPARES_ROW);
-        Ok(())
+        tx.write(Table::Meta, TAKEN_BACK_ROW, &taken_back)
+    }
+
+    /// Whether the last rotation took a token back.
+    fn is_taken_back(tx: &Tx, token: &Token) -> Result<bool, StoreError> {
+        let taken_back = tx.read::<TakenBack>(Table::Meta, TAKEN_BACK_ROW)?;
+        Ok(taken_back.is_some_and(|taken_back| taken_back.tokens.contains(token)))
     }
 
     /// Whether a token opens anything.
@@ -237,7 +257,9 @@ impl Tokens {
     /// [`StoreError`].
     pub fn carry(tx: &Tx, token: &Token, now: Now) -> Result<bool, StoreError> {
         let row = tx.read::<Row>(Table::Tokens, token.as_bytes())?;
-        if row.is_some_and(|row| row.purpose == TokenPurpose::Leaf) {
+        if row.is_some_and(|row| row.purpose == TokenPurpose::Leaf)
+            || Self::is_taken_back(tx, token)?
+        {
             return Ok(false);
         }
         let row = Row { purpose: TokenPurpose::Leaf, made: now.wall, used: (now.wall.day(), 0) };
@@ -283,6 +305,11 @@ impl Tokens {
         now: Now,
     ) -> Result<bool, StoreError> {
         let (today, mut any) = (now.wall.day(), false);
+        let taken_back = tx.read::<TakenBack>(Table::Meta, TAKEN_BACK_ROW)?;
+        if taken_back.is_some_and(|it| today.saturating_sub(it.day) > 2 * REPLACED_DAYS) {
+            // No state is kept any more in which one of them stands.
+            tx.delete(Table::Meta, TAKEN_BACK_ROW);
+        }
         for (token, mut row) in Self::all(tx)? {
             if row.purpose != TokenPurpose::Leaf {
                 continue;

@@ -76,7 +76,7 @@ impl Node {
     /// Every token that we gave away is worthless from now on. Whoever is in a group with us gets
     /// the new one with our leaf; whatever they send before they have it waits at their side.
     pub(super) fn rotate_tokens(&mut self, tx: &Tx, now: Now) -> Result<Reply, NodeError> {
-        Tokens::revoke_all(tx)?;
+        Tokens::revoke_all(tx, now)?;
         Tokens::fill_spares(tx, &mut self.entropy, now)?;
         self.hand_out_anew(tx, now)?;
         self.replace_stocks(tx, now)?;
