@@ -151,8 +151,12 @@ impl Client {
         let entries = List::new(vec![entry]).unwrap();
         let done = self.ask(&Message::SetAdmission(SetAdmission { entries })).await?;
         assert!(matches!(done, Message::Done(_)), "{done:?}");
-        self.send(&Message::RetrieveMessages(RetrieveMessages { window })).await?;
-        Ok(())
+        self.retrieve(window).await
+    }
+
+    /// Starts reading a mailbox that is open.
+    pub(crate) async fn retrieve(&mut self, window: u32) -> io::Result<()> {
+        self.send(&Message::RetrieveMessages(RetrieveMessages { window })).await.map(drop)
     }
 
     /// The next batch that is pushed.

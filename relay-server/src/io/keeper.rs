@@ -1,6 +1,7 @@
 //! The store's thread: takes everything that waits, applies it in one transaction, commits, and
-//! only then lets the answers go. A batch closes as soon as the commit before it is done, never
-//! on a timer: one sender waits for one commit, and a thousand wait for two.
+//! only then lets the answers go. A batch closes as soon as the commit before it is done and those
+//! whom that one answered are back, or a quarter of its time later: one sender waits for one commit,
+//! and a thousand share one.
 //!
 //! Acknowledgements alone do not wait for a commit, and do not cause one at once: they stay in the
 //! open transaction for a moment, in which more of them, or a message, usually come.
@@ -10,6 +11,7 @@
 //! ends, nothing that was acknowledged is lost, and clients come again.
 
 mod figures;
+mod gather;
 mod orders;
 mod work;
 

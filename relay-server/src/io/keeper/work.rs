@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::disk::{Disk, Space};
+use super::gather::Gather;
 use super::orders::{self, Banned, Order};
 use super::{Figures, Home, Job, KeeperStatus, Settings};
 use crate::engine::{Durability, Engine, Input, Output, Room, SessionId};
@@ -64,6 +65,7 @@ pub(super) struct Thread {
     after: Vec<Upkeep>,
     figures: Figures,
     commits: Arc<Histogram>,
+    gather: Gather,
     look_at_disk: Instant,
     /// Bytes in all mailboxes at the last look.
     looked_at_bytes: u64,
@@ -129,6 +131,7 @@ impl Thread {
             after: Vec::new(),
             figures: Figures::default(),
             commits,
+            gather: Gather::default(),
             look_at_disk: Instant::from_millis(0),
             looked_at_bytes: 0,
             space: Space { free: 0, file: 0, slack: 0 },
@@ -295,7 +298,10 @@ impl Thread {
             let is_written = std::mem::take(&mut self.is_written);
             let needed = if is_written { Durability::Now } else { Durability::Nothing };
             match (self.engine.take_durability().max(needed), commit_by) {
-                (Durability::Now, _) => break,
+                (Durability::Now, _) => {
+                    self.gather(&mut mailboxes)?;
+                    break;
+                }
                 (Durability::Lazy, None) => commit_by = Some(self.clock.now().instant + LAZY),
                 (Durability::Lazy, Some(_)) | (Durability::Nothing, _) => {}
             }
@@ -314,11 +320,34 @@ impl Thread {
         mailboxes.finish()?;
         let began = std::time::Instant::now();
         transaction.commit()?;
-        self.commits.observe(began.elapsed());
+        let took = began.elapsed();
+        self.commits.observe(took);
+        self.gather.committed(took);
         if self.engine.room() == Room::Plenty {
             self.full.times = 0;
         }
         self.release();
+        Ok(())
+    }
+
+    /// Takes into the transaction who comes back from the one before, see [`Gather`].
+    fn gather(&mut self, mailboxes: &mut RedbMailboxes<'_>) -> Result<(), StoreError> {
+        let began = std::time::Instant::now();
+        while let Some(pause) = self.gather.goes_on(began.elapsed()) {
+            if self.waiting.is_empty() {
+                std::thread::sleep(pause);
+                continue;
+            }
+            while self.batch.len() < MAX_BATCH
+                && let Ok(job) = self.waiting.try_recv()
+            {
+                self.batch.push(job);
+            }
+            self.apply(mailboxes)?;
+        }
+        // All of it shares the commit that is needed anyway.
+        self.engine.take_durability();
+        self.is_written = false;
         Ok(())
     }
 
@@ -371,6 +400,7 @@ impl Thread {
                 Input::Opened { session, caller, observed: Some(observed) }
             }
             Job::Request { session, id, message } => {
+                self.gather.came(&message);
                 Input::Request { session, request_id: id, message }
             }
             Job::Closed { session } => {
@@ -467,6 +497,7 @@ impl Thread {
                 Output::Tell { session, message } => (session, message, None),
             };
             self.figures.count(&message);
+            self.gather.answered(&message);
             let Some(guest) = self.sessions.get(&session) else { continue };
             if let (Message::RelayRegistered(_), Some(slot)) = (&message, &guest.slot) {
                 // Whoever has a mailbox finds a way in when strangers crowd the gate.
