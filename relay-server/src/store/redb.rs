@@ -22,6 +22,7 @@
 
 mod backup;
 mod file;
+mod kept;
 mod packages;
 #[cfg(test)]
 mod restart;
@@ -39,6 +40,7 @@ use sremp_common::wire::{AdmissionEntry, Bin, RelayCapabilities, StoredMessage};
 pub use self::backup::Snapshot;
 pub use self::file::RedbStore;
 
+use self::kept::Kept;
 use self::rows::{
     MAILBOX_ROW, MESSAGE_ROW, MailboxRow, MessageRow, NumberNumber, OwnerName, OwnerNumber,
     OwnerToken, StateRow, TOKEN_ROW, TokenRow, WorkKey, number_at_end, number_number, owner_name,
@@ -70,7 +72,7 @@ const INCARNATION_KEY: &str = "incarnation";
 
 /// The mailboxes inside one redb write transaction.
 ///
-/// Tables are opened once; counters over the whole store are written by [`Self::finish`], which
+/// Tables are opened once; counters, and rows that change often, are written by [`Self::finish`], which
 /// [`Self::within`] calls.
 pub struct RedbMailboxes<'t> {
     transaction: &'t WriteTransaction,
@@ -84,6 +86,8 @@ pub struct RedbMailboxes<'t> {
     expiry: Table<'t, &'static NumberNumber, &'static [u8; 32]>,
     mailboxes: Table<'t, &'static [u8; 32], &'static [u8; MAILBOX_ROW]>,
     tokens: Table<'t, &'static OwnerToken, &'static [u8; TOKEN_ROW]>,
+    kept_mailboxes: Kept<IdentityKey, Mailbox>,
+    kept_tokens: Kept<OwnerToken, TokenRow>,
 }
 
 impl<'t> RedbMailboxes<'t> {
@@ -109,6 +113,8 @@ impl<'t> RedbMailboxes<'t> {
             expiry: transaction.open_table(EXPIRY)?,
             mailboxes: transaction.open_table(MAILBOXES)?,
             tokens: transaction.open_table(TOKENS)?,
+            kept_mailboxes: Kept::new(),
+            kept_tokens: Kept::new(),
         })
     }
 
@@ -132,6 +138,8 @@ impl<'t> RedbMailboxes<'t> {
     /// # Errors
     /// Whatever the database says.
     pub fn finish(mut self) -> Result<(), StoreError> {
+        self.write_mailboxes()?;
+        self.write_tokens()?;
         if self.state_changed {
             self.rows.insert(STATE_KEY, self.state.encode().as_slice())?;
         }
@@ -144,17 +152,39 @@ impl<'t> RedbMailboxes<'t> {
     }
 
     fn write_mailbox(&mut self, owner: &IdentityKey, mailbox: Mailbox) -> Result<(), StoreError> {
-        self.mailboxes.insert(owner.as_bytes(), &MailboxRow(mailbox).encode())?;
+        if self.kept_mailboxes.is_full() {
+            self.write_mailboxes()?;
+        }
+        self.kept_mailboxes.write(*owner, mailbox);
         Ok(())
     }
 
-    fn token_row(
-        &self,
-        owner: &IdentityKey,
-        token: &TokenHash,
-    ) -> Result<Option<TokenRow>, StoreError> {
-        let row = self.tokens.get(&owner_token(owner, token.as_bytes()))?;
-        row.map(|row| TokenRow::decode(row.value())).transpose()
+    fn write_mailboxes(&mut self) -> Result<(), StoreError> {
+        for (owner, mailbox) in self.kept_mailboxes.take() {
+            self.mailboxes.insert(owner.as_bytes(), &MailboxRow(mailbox).encode())?;
+        }
+        Ok(())
+    }
+
+    fn token_row(&mut self, key: &OwnerToken) -> Result<Option<TokenRow>, StoreError> {
+        if let Some(row) = self.kept_tokens.get(key) {
+            return Ok(Some(row));
+        }
+        let row = self.tokens.get(key)?.map(|row| TokenRow::decode(row.value())).transpose()?;
+        if let Some(row) = row {
+            if self.kept_tokens.is_full() {
+                self.write_tokens()?;
+            }
+            self.kept_tokens.read(*key, row);
+        }
+        Ok(row)
+    }
+
+    fn write_tokens(&mut self) -> Result<(), StoreError> {
+        for (key, row) in self.kept_tokens.take() {
+            self.tokens.insert(&key, &row.encode())?;
+        }
+        Ok(())
     }
 
     /// Stores the blob, or notes one more mailbox that holds it; gives its number.
@@ -237,8 +267,18 @@ impl Mailboxes for RedbMailboxes<'_> {
     }
 
     fn mailbox(&mut self, owner: &IdentityKey) -> Result<Option<Mailbox>, StoreError> {
+        if let Some(mailbox) = self.kept_mailboxes.get(owner) {
+            return Ok(Some(mailbox));
+        }
         let row = self.mailboxes.get(owner.as_bytes())?;
-        row.map(|row| MailboxRow::decode(row.value())).transpose()
+        let mailbox = row.map(|row| MailboxRow::decode(row.value())).transpose()?;
+        if let Some(mailbox) = mailbox {
+            if self.kept_mailboxes.is_full() {
+                self.write_mailboxes()?;
+            }
+            self.kept_mailboxes.read(*owner, mailbox);
+        }
+        Ok(mailbox)
     }
 
     fn register(
@@ -289,10 +329,12 @@ impl Mailboxes for RedbMailboxes<'_> {
         if sequences.len() == limit {
             return Ok(false);
         }
+        self.write_tokens()?;
         let (from, until) = (owner_token(owner, &[0; 32]), owner_token(owner, &[255; 32]));
         self.tokens.retain_in::<&OwnerToken, _>(&from..=&until, |_, _| false)?;
         packages::forget(self.transaction, owner)?;
         self.transaction.open_table(CLAIMS)?.remove(owner.as_bytes())?;
+        self.kept_mailboxes.forget(owner);
         self.mailboxes.remove(owner.as_bytes())?;
         self.change_totals(|totals| totals.mailboxes = totals.mailboxes.saturating_sub(1));
         Ok(true)
@@ -303,6 +345,7 @@ impl Mailboxes for RedbMailboxes<'_> {
         owner: &IdentityKey,
         entries: &[AdmissionEntry],
     ) -> Result<(), StoreError> {
+        self.write_tokens()?;
         let mut old = std::collections::BTreeMap::new();
         let (from, until) = (owner_token(owner, &[0; 32]), owner_token(owner, &[255; 32]));
         for row in self.tokens.range::<&OwnerToken>(&from..=&until)? {
@@ -330,7 +373,8 @@ impl Mailboxes for RedbMailboxes<'_> {
         token: &TokenHash,
         day: u64,
     ) -> Result<Option<TokenUse>, StoreError> {
-        Ok(self.token_row(owner, token)?.map(|row| row.on(day)))
+        let row = self.token_row(&owner_token(owner, token.as_bytes()))?;
+        Ok(row.map(|row| row.on(day)))
     }
 
     fn count_use(
@@ -340,9 +384,9 @@ impl Mailboxes for RedbMailboxes<'_> {
         day: u64,
         what: Use,
     ) -> Result<(), StoreError> {
-        if let Some(row) = self.token_row(owner, token)? {
-            let key = owner_token(owner, token.as_bytes());
-            self.tokens.insert(&key, &row.used(day, what).encode())?;
+        let key = owner_token(owner, token.as_bytes());
+        if let Some(row) = self.token_row(&key)? {
+            self.kept_tokens.write(key, row.used(day, what));
         }
         Ok(())
     }

@@ -5,11 +5,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use futures_util::StreamExt as _;
+use tokio::time::sleep;
 
 use crate::load::{Reader, Sender, System};
 use crate::machine::{Server, directory, free_address, installed, text};
@@ -19,6 +21,10 @@ const STREAM: &str = "MAILBOXES";
 const BATCH: usize = 256;
 /// Messages that may be under way to one reader.
 const UNDER_WAY: i64 = 20_000;
+/// Acknowledgements are not answered, and many may wait in the client; they are not in the measured
+/// time.
+const SETTLE: Duration = Duration::from_millis(50);
+const SETTLES: u32 = 200;
 
 pub fn start(parent: &Path) -> (Server, JetStream) {
     let data = directory(parent, "nats", None);
@@ -93,6 +99,15 @@ impl System for JetStream {
         let consumer = self.stream().await.get_consumer::<pull::Config>(&name(pair)).await.unwrap();
         let messages = consumer.stream().max_messages_per_batch(BATCH).messages().await.unwrap();
         Pulling(messages)
+    }
+
+    async fn settle(&self) {
+        for _ in 0..SETTLES {
+            sleep(SETTLE).await;
+            if self.left(0).await == 0 {
+                return;
+            }
+        }
     }
 
     async fn left(&self, _pairs: usize) -> u64 {

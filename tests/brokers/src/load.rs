@@ -26,6 +26,10 @@ pub trait System: Clone + Send + Sync + 'static {
     fn sender(&self, pair: usize) -> impl Future<Output = Self::Sender> + Send;
     /// Connects the reader of a mailbox.
     fn reader(&self, pair: usize) -> impl Future<Output = Self::Reader> + Send;
+    /// Waits until the acknowledgements of readers that nobody answers have arrived.
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        sleep(Duration::from_millis(100))
+    }
     /// What is left in all mailboxes, with nobody reading.
     fn left(&self, pairs: usize) -> impl Future<Output = u64> + Send;
 }
@@ -129,8 +133,7 @@ pub async fn run<S: System>(system: &S, plan: Plan) -> Outcome {
     };
     let _ = timeout(PATIENCE, all).await;
     let took = began.elapsed();
-    // The last acknowledgements may still be on their way.
-    sleep(Duration::from_millis(100)).await;
+    system.settle().await;
     readers.shutdown().await;
     let mut outcome = Outcome {
         messages,

@@ -18,7 +18,7 @@ use crate::relay_client::{Client, person, token_of};
 
 /// The quotas would stop a benchmark: all clients have one address, and each fills one mailbox.
 const LIMITS: &str = "[server]\nmax_connections = 30000\nmax_connections_per_network = 30000\n\
-    [network]\narrivals_per_minute = 1000000\n\
+    [network]\narrivals_per_minute = 1000000\nmax_half_open = 30000\n\
     [rates]\nnew_mailboxes_per_hour = 0\nstores_per_minute = 0\nchanges_per_minute = 0\n\
     [mailboxes]\nmax_messages = 10000000\nmax_bytes = 10000000000\nsender_share = 100\n\
     [metrics]\nlisten = \"off\"\n";

@@ -6,16 +6,18 @@
 //! most for a share of what that commit took. On a fast disk that is nothing, and on a slow one it is
 //! little beside what it saves.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use sremp_common::wire::Message;
+use tokio::sync::mpsc;
 
 /// The part of a commit's time that is waited at most.
 const SHARE: u32 = 4;
 /// However long a commit took.
 const MOST: Duration = Duration::from_millis(5);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_micros(50);
 
 /// Whom the open transaction waits for.
 #[derive(Debug, Default)]
@@ -47,10 +49,43 @@ impl Gather {
         }
     }
 
-    /// How long to pause before the next look, when so much time has passed; nothing when there is
-    /// nobody to wait for, or no more time.
-    pub(super) fn goes_on(&self, passed: Duration) -> Option<Duration> {
-        (self.expected > 0 && passed < self.limit).then_some(PAUSE)
+    /// How long to wait at most, when so much time has passed; nothing when there is nobody to wait
+    /// for, or no more time.
+    pub(super) fn patience(&self, passed: Duration) -> Option<Duration> {
+        let left = self.limit.saturating_sub(passed);
+        (self.expected > 0 && !left.is_zero()).then_some(left)
+    }
+}
+
+/// Waits until something is in the queue, and takes at most `max` of it; false when nothing came in
+/// time. The runtime's timers are too coarse for this: they count milliseconds.
+pub(super) fn receive<T>(
+    queue: &mut mpsc::Receiver<T>,
+    batch: &mut Vec<T>,
+    max: usize,
+    patience: Duration,
+) -> bool {
+    let began = Instant::now();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(count) = queue.poll_recv_many(&mut context, batch, max) {
+            return count > 0;
+        }
+        let left = patience.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        thread::park_timeout(left);
+    }
+}
+
+/// Wakes a thread that waits without the runtime.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -68,23 +103,43 @@ mod tests {
         let response = StoreResponse { results: List::truncated(Vec::new()) };
         let answer = Message::StoreResponse(response);
         let mut gather = Gather::default();
-        assert_eq!(gather.goes_on(Duration::ZERO), None, "nothing is known yet");
+        assert_eq!(gather.patience(Duration::ZERO), None, "nothing is known yet");
         gather.committed(Duration::from_millis(4));
-        assert_eq!(gather.goes_on(Duration::ZERO), None, "nobody was answered");
+        assert_eq!(gather.patience(Duration::ZERO), None, "nobody was answered");
         gather.answered(&answer);
         gather.answered(&answer);
         gather.answered(&store);
         gather.came(&store);
-        assert!(gather.goes_on(Duration::from_micros(999)).is_some());
-        assert_eq!(gather.goes_on(Duration::from_millis(1)), None, "a quarter has passed");
+        let moment = Duration::from_micros(1);
+        assert_eq!(gather.patience(Duration::from_micros(999)), Some(moment));
+        assert_eq!(gather.patience(Duration::from_millis(1)), None, "a quarter has passed");
         gather.came(&answer);
         gather.came(&store);
-        assert_eq!(gather.goes_on(Duration::ZERO), None, "both are back");
+        assert_eq!(gather.patience(Duration::ZERO), None, "both are back");
         gather.came(&store);
         gather.answered(&answer);
-        assert!(gather.goes_on(Duration::ZERO).is_some());
+        assert!(gather.patience(Duration::ZERO).is_some());
         gather.committed(Duration::from_secs(1));
         gather.answered(&answer);
-        assert_eq!(gather.goes_on(MOST), None, "however slow the disk is");
+        assert_eq!(gather.patience(MOST), None, "however slow the disk is");
+    }
+
+    #[test]
+    fn what_is_there_is_taken_and_nothing_is_waited_for_in_vain() {
+        let (sender, mut queue) = mpsc::channel(8);
+        let mut batch = Vec::new();
+        assert!(!receive(&mut queue, &mut batch, 2, Duration::ZERO));
+        (1..=3).for_each(|number| sender.try_send(number).unwrap());
+        assert!(receive(&mut queue, &mut batch, 2, Duration::ZERO));
+        assert_eq!(batch, [1, 2]);
+        let other = thread::spawn(move || {
+            sender.blocking_send(4).unwrap();
+        });
+        while batch.len() < 4 {
+            assert!(receive(&mut queue, &mut batch, 2, Duration::from_secs(3600)));
+        }
+        other.join().unwrap();
+        assert_eq!(batch, [1, 2, 3, 4]);
+        assert!(!receive(&mut queue, &mut batch, 2, Duration::from_secs(3600)), "nobody is left");
     }
 }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::disk::{Disk, Space};
-use super::gather::Gather;
+use super::gather::{Gather, receive};
 use super::orders::{self, Banned, Order};
 use super::{Figures, Home, Job, KeeperStatus, Settings};
 use crate::engine::{Durability, Engine, Input, Output, Room, SessionId};
@@ -333,15 +333,9 @@ impl Thread {
     /// Takes into the transaction who comes back from the one before, see [`Gather`].
     fn gather(&mut self, mailboxes: &mut RedbMailboxes<'_>) -> Result<(), StoreError> {
         let began = std::time::Instant::now();
-        while let Some(pause) = self.gather.goes_on(began.elapsed()) {
-            if self.waiting.is_empty() {
-                std::thread::sleep(pause);
-                continue;
-            }
-            while self.batch.len() < MAX_BATCH
-                && let Ok(job) = self.waiting.try_recv()
-            {
-                self.batch.push(job);
+        while let Some(patience) = self.gather.patience(began.elapsed()) {
+            if !receive(&mut self.waiting, &mut self.batch, MAX_BATCH, patience) {
+                break;
             }
             self.apply(mailboxes)?;
         }
