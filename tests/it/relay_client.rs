@@ -174,9 +174,12 @@ impl Client {
 
     /// Messages that have come and were not asked for yet.
     pub(crate) fn messages_here(&self) -> usize {
-        let count = |event: &Event| match event {
-            Event::Response { message: Message::MessageBatch(batch), .. } => batch.messages.len(),
-            _ => 0,
+        let count = |event: &Event| {
+            if let Event::Response { message: Message::MessageBatch(batch), .. } = event {
+                batch.messages.len()
+            } else {
+                0
+            }
         };
         self.events.iter().map(count).sum()
     }

@@ -147,10 +147,7 @@ fn encode_command(command: &Command) -> HttpForm {
             form(Get, &["events", "page"]).query_if("after", after.as_ref()).query("limit", limit)
         }
 
-        C::GroupCreate { name, members, suite } => {
-            let (name, members, suite) = (name.clone(), members.clone(), suite.clone());
-            form(Post, &["groups"]).json(&GroupNew { name, members, suite })
-        }
+        C::GroupCreate { name, members, suite } => group_create(name, members, suite.as_ref()),
         C::GroupList => form(Get, &["groups"]),
         C::GroupShow { group } => form(Get, &["groups", group]),
         C::GroupAdd { group, who } => {
@@ -188,6 +185,11 @@ fn encode_command(command: &Command) -> HttpForm {
         C::IdentityRotateNoiseKey => form(Post, &["identity", "rotate-noise-key"]),
         C::IdentityRotateTokens => form(Post, &["identity", "rotate-tokens"]),
     }
+}
+
+fn group_create(name: &str, members: &[String], suite: Option<&String>) -> HttpForm {
+    let (name, members, suite) = (name.to_owned(), members.to_vec(), suite.cloned());
+    form(Method::Post, &["groups"]).json(&GroupNew { name, members, suite })
 }
 
 /// The server's half.

@@ -249,7 +249,8 @@ mod tests {
         let expected = verdicts(&Certificates::default());
         assert_eq!(expected[5], Err(CredentialError::Signature));
         assert_eq!(expected[6], Err(CredentialError::WrongKey));
-        for workers in [&Alone as &dyn Workers, &Odd] {
+        let all: [&dyn Workers; 2] = [&Alone, &Odd];
+        for workers in all {
             let (certificates, mut times) = (Certificates::default(), 0);
             for _ in 0..2 {
                 certificates.verify_ahead(&claims, workers, &mut || times += 1);

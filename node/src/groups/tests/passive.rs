@@ -102,14 +102,13 @@ impl<'t> Client<'t> {
         let provider = self.engine.provider(self.tx, StateId::new([self.state; 16]));
         let protocol_message = message(value).try_into_protocol_message().unwrap();
         let processed = self.group.process_message(&provider, protocol_message).unwrap();
-        match processed.into_content() {
-            ProcessedMessageContent::ProposalMessage(proposal) => {
-                self.group.store_pending_proposal(provider.storage(), *proposal).unwrap();
-            }
-            ProcessedMessageContent::StagedCommitMessage(staged) => {
-                self.group.merge_staged_commit(&provider, *staged).unwrap();
-            }
-            other => panic!("unexpected content: {other:?}"),
+        let content = processed.into_content();
+        if let ProcessedMessageContent::ProposalMessage(proposal) = content {
+            self.group.store_pending_proposal(provider.storage(), *proposal).unwrap();
+        } else if let ProcessedMessageContent::StagedCommitMessage(staged) = content {
+            self.group.merge_staged_commit(&provider, *staged).unwrap();
+        } else {
+            panic!("neither a proposal nor a commit: {content:?}");
         }
     }
 
