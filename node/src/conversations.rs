@@ -7,9 +7,11 @@ pub mod conversation;
 pub mod history;
 pub mod invite;
 pub mod request;
+pub mod unheard;
 
 pub use content::{Content, Kind};
 pub use conversation::{Conversation, ConversationId, Standing};
 pub use history::{History, MessageRow};
 pub use invite::{Invite, Invites};
 pub use request::{Request, Requests};
+pub use unheard::Unheard;

@@ -3,12 +3,14 @@
 //! Nothing here talks to anybody; it decides what is believed.
 
 pub mod contact;
+pub mod fellow;
 pub mod own;
 pub mod reach;
 pub mod safety;
 pub mod token;
 
 pub use contact::{Contact, Contacts};
+pub use fellow::{Fellow, Fellows};
 pub use own::{Own, OwnError};
 pub use reach::{Reach, TokenSource};
 pub use safety::safety_number;

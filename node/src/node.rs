@@ -18,12 +18,14 @@ mod friends;
 mod groups;
 mod handing_out;
 mod healing;
+mod hearing;
 mod housekeeping;
 mod identity;
 mod incoming;
 mod invites;
 mod lanes;
 mod mailboxes;
+mod profiles;
 mod reading;
 mod receive;
 mod registry;
@@ -220,6 +222,8 @@ pub struct Node {
     awake: BTreeSet<IdentityKey>,
     /// What the lanes that were looked at send to relays.
     shipments: Shipments,
+    /// Invitations by strangers for which there was no room.
+    requests_dropped: u64,
     housekeeping_at: Instant,
     verdict_cursor: Vec<u8>,
 
@@ -282,6 +286,7 @@ impl Node {
             repair: repair::Repair::default(),
             awake: BTreeSet::new(),
             shipments: Shipments::default(),
+            requests_dropped: 0,
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),
             untold: Vec::new(),

@@ -27,6 +27,6 @@ pub mod trick;
 pub mod world;
 
 pub use groups::{GroupReport, Knobs, run_group_seed};
-pub use script::{Report, run_seed};
+pub use script::{Report, run_seed, run_strangers};
 pub use trick::Tricks;
 pub use world::World;

@@ -29,7 +29,21 @@ pub struct Report {
 /// When something that was promised is not true; the trace is in the message.
 #[must_use]
 pub fn run_seed(seed: u64) -> Report {
-    let mut run = Run::new(seed);
+    run(seed, false)
+}
+
+/// Runs one seed in which most are strangers to each other at first: invitations wait, are declined,
+/// accepted, and made again. In the end all are contacts.
+///
+/// # Panics
+/// As [`run_seed`].
+#[must_use]
+pub fn run_strangers(seed: u64) -> Report {
+    run(seed, true)
+}
+
+fn run(seed: u64, strangers: bool) -> Report {
+    let mut run = Run::new(seed, strangers);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.play()));
     match result {
         Ok(report) => report,
@@ -51,22 +65,31 @@ struct Run {
     model: Model,
     relays: usize,
     counter: usize,
+    /// Whoever is later in the list knows those before it, and is a stranger to them.
+    strangers: bool,
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, strangers: bool) -> Self {
         let nodes = 2 + usize::try_from(seed % 3).unwrap();
         let relays = 1 + usize::try_from(seed / 3 % 2).unwrap();
         let mut world = World::new(seed, nodes, relays);
         world.choose_suite(seed);
-        Self { world, model: Model::default(), relays, counter: 0 }
+        Self { world, model: Model::default(), relays, counter: 0, strangers }
     }
 
     fn play(&mut self) -> Report {
-        self.world.introduce_all();
+        if self.strangers {
+            self.introduce_some();
+        } else {
+            self.world.introduce_all();
+        }
         let steps = 20 + self.world.entropy.below(30);
         for _ in 0..steps {
             self.act();
+            if self.strangers && self.world.entropy.below(4) == 0 {
+                self.judge_strangers();
+            }
             let pause = match self.world.entropy.below(10) {
                 0..7 => self.world.entropy.below(500),
                 7..9 => self.world.entropy.below(5_000),
@@ -116,6 +139,34 @@ impl Run {
                 self.world.set_clock_error(host, error - 3_600_000);
             }
         }
+    }
+
+    fn introduce_some(&mut self) {
+        let nodes = self.world.nodes();
+        (0..nodes).for_each(|node| self.world.use_relays(node));
+        self.world.pass(2_000);
+        for to in 0..nodes {
+            (0..to).for_each(|who| self.world.introduce(who, to));
+        }
+    }
+
+    /// Somebody answers who waits, or adds somebody of itself, again perhaps.
+    fn judge_strangers(&mut self) {
+        let nodes = self.world.nodes();
+        let (host, who) = (self.choose(nodes), self.choose(nodes));
+        if who == host || !self.world.is_running(host) || !self.world.is_running(who) {
+            return;
+        }
+        let id = self.world.node(who).key().to_string();
+        // Mostly nobody waits: that is part of the run.
+        let _ = match self.world.entropy.below(8) {
+            0..4 => self.world.command(host, Command::RequestsDecline { who: id }),
+            4..6 => self.world.command(host, Command::RequestsAccept { who: id }),
+            _ => {
+                self.world.introduce(who, host);
+                return;
+            }
+        };
     }
 
     fn choose(&mut self, below: usize) -> usize {
@@ -197,6 +248,14 @@ impl Run {
         for host in 0..machines {
             self.world.start(host);
             self.world.set_clock_error(host, 0);
+        }
+        if self.strangers {
+            let nodes = self.world.nodes();
+            for host in 0..nodes {
+                (0..nodes)
+                    .filter(|who| *who != host)
+                    .for_each(|who| self.world.introduce(who, host));
+            }
         }
     }
 

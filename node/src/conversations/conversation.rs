@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Timestamp;
 
-use crate::groups::LostWork;
+use crate::groups::{LostWork, StateId};
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Conversations that a node keeps at most.
@@ -57,6 +57,17 @@ pub enum Standing {
     Removed,
 }
 
+/// Where and when our identity was sent in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileSent {
+    /// In which group.
+    pub group: GroupId,
+    /// Under which state.
+    pub state: StateId,
+    /// When, by our clock.
+    pub at: Timestamp,
+}
+
 /// What is kept about a conversation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Conversation {
@@ -65,7 +76,7 @@ pub struct Conversation {
     /// A group's name; empty for a contact.
     pub name: String,
     /// The MLS groups that it stands on: one for a group; for a contact all that either side
-    /// made, of which the lowest established one is written to.
+    /// made, of which the lowest one is written to in which the other was heard.
     pub groups: Vec<GroupId>,
     /// Highest Lamport number seen (see [`super::content`]).
     pub lamport: u64,
@@ -88,6 +99,19 @@ pub struct Conversation {
     /// copy; 0 when it is none.
     #[serde(default)]
     pub forgotten: u64,
+    /// The contact was heard in another group than before: what was encrypted where it never was is
+    /// still to be encrypted again.
+    #[serde(default)]
+    pub moved: bool,
+    /// Our identity is to be sent, as soon as the group is quiet.
+    #[serde(default)]
+    pub profile_due: bool,
+    /// It is to be sent with our next message: some members may not know us.
+    #[serde(default)]
+    pub introduce: bool,
+    /// Where it was sent last.
+    #[serde(default)]
+    pub profile_sent: Option<ProfileSent>,
 }
 
 impl Conversation {
@@ -105,6 +129,10 @@ impl Conversation {
             update_unheard: 0,
             redo: Vec::new(),
             forgotten: 0,
+            moved: false,
+            profile_due: false,
+            introduce: false,
+            profile_sent: None,
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Verdict {
     Invalid(String),
     /// No room for it now; not recorded.
     Refused,
+    /// A stranger's invitation, and as many as may wait for the user do; not recorded.
+    TooManyRequests,
     /// Its group has no room for one more rival commit; not recorded. Members who still need it bring
     /// it again.
     Crowded,
@@ -41,6 +43,17 @@ pub enum Verdict {
     NoInvitation,
     /// It waits for a state that is not here yet.
     Deferred,
+}
+
+impl Verdict {
+    /// Whether it stands for the same blob for ever. If not, the blob is worth a look when it comes again.
+    #[must_use]
+    pub const fn is_recorded(&self) -> bool {
+        match self {
+            Self::Applied | Self::Duplicate | Self::Invalid(_) | Self::Deferred => true,
+            Self::Refused | Self::TooManyRequests | Self::Crowded | Self::NoInvitation => false,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,9 +69,18 @@ pub struct Deferred {
     pub received_at: Timestamp,
     /// Through an admission that was meant for strangers.
     pub from_stranger: bool,
+    /// It is sealed for us, and what it says is not due yet. Otherwise it waits for a state: looking
+    /// again whether it can be unsealed is work for nothing.
+    #[serde(default = "unknown")]
+    pub sealed: bool,
     /// The blob.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
+}
+
+/// Of a blob that began to wait before this was noted.
+const fn unknown() -> bool {
+    true
 }
 
 /// The tables of verdicts and waiting blobs.
@@ -79,7 +101,7 @@ impl Inbox {
     /// # Errors
     /// [`StoreError`].
     pub fn record(tx: &Tx, id: &BlobId, verdict: Verdict, now: Now) -> Result<(), StoreError> {
-        if matches!(verdict, Verdict::Refused | Verdict::Crowded | Verdict::NoInvitation) {
+        if !verdict.is_recorded() {
             return Ok(());
         }
         if !matches!(verdict, Verdict::Deferred)
@@ -117,6 +139,14 @@ impl Inbox {
     /// [`StoreError`].
     pub fn anything_waits(tx: &Tx) -> Result<bool, StoreError> {
         Ok(Numbers::read(tx)?.rows > 0)
+    }
+
+    /// Whether this blob waits.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn still_waits(tx: &Tx, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(Self::verdict(tx, id)? == Some(Verdict::Deferred))
     }
 
     /// All blobs that wait, oldest first.

@@ -69,7 +69,7 @@ impl Node {
             Command::Events { after, limit } => Self::events(tx, after, limit, now),
             Command::RequestsList => self.requests_list(tx),
             Command::RequestsAccept { who } => self.request_accept(tx, &who, now),
-            Command::RequestsDecline { who } => self.request_decline(tx, &who),
+            Command::RequestsDecline { who } => self.request_decline(tx, &who, now),
             Command::RelayAdd { link } => self.relay_add(tx, &link, now),
             Command::RelayMigrate { relay, link } => self.relay_migrate(tx, &relay, &link, now),
             Command::RelayRemove { relay } => self.relay_remove(tx, &relay, now),

@@ -85,6 +85,8 @@ impl Node {
             self.tell_contact(tx, &contact, Change::Added, now)?;
             self.warn_of_shared_name(tx, &contact, now)?;
             self.take_waiting_requests(tx, &key, now)?;
+        } else if added.link.is_some() {
+            self.invite_again_by_link(tx, key, now)?;
         }
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.wake();
@@ -269,7 +271,7 @@ impl Node {
 
     pub(super) fn requests_list(&self, tx: &Tx) -> Result<Reply, NodeError> {
         let mut views = Vec::new();
-        for request in Requests::all(tx)? {
+        for request in Requests::open(tx)? {
             let Ok(identity) = request.identity.verify() else { continue };
             views.push(RequestView {
                 id: request.from.to_string(),
@@ -284,7 +286,7 @@ impl Node {
     }
 
     fn resolve_requests(&self, tx: &Tx, who: &str) -> Result<Vec<Request>, NodeError> {
-        let all = Requests::all(tx)?;
+        let all = Requests::open(tx)?;
         let candidates = all.iter().map(|request| api::who::Candidate {
             kind: api::who::Kind::Contact,
             id: request.from.to_string(),
@@ -326,6 +328,7 @@ impl Node {
         self.tell_contact(tx, &contact, Change::Added, now)?;
         self.warn_of_shared_name(tx, &contact, now)?;
         self.take_waiting_requests(tx, &key, now)?;
+        self.read_left_behind(now);
         let contact = Contacts::find(tx, &key)?.unwrap_or(contact);
         Ok(Reply::Contact(Box::new(self.contact_view(tx, &contact)?)))
     }
@@ -370,10 +373,18 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn request_decline(&mut self, tx: &Tx, who: &str) -> Result<Reply, NodeError> {
+    /// Somebody is told no, without hearing of it. Their invitations are kept for as long as others,
+    /// and taken should they become a contact after all: only then can be read what they write.
+    pub(super) fn request_decline(
+        &mut self,
+        tx: &Tx,
+        who: &str,
+        now: Now,
+    ) -> Result<Reply, NodeError> {
         for request in self.resolve_requests(tx, who)? {
-            Requests::remove(tx, &request);
+            Requests::decline(tx, request, now)?;
         }
+        self.read_left_behind(now);
         Ok(Reply::Done {})
     }
 

@@ -11,7 +11,7 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now};
 
 use super::{Node, NodeError};
-use crate::conversations::{Conversation, Invites, Standing};
+use crate::conversations::{Conversation, Invites, Standing, Unheard};
 use crate::groups::{Change, GroupKind, LostWork};
 use crate::store::{StoreError, Table, Tx};
 
@@ -100,7 +100,7 @@ impl Node {
     pub(super) fn load_follow_ups(&mut self, tx: &Tx) -> Result<(), NodeError> {
         for conversation in Conversation::all(tx)? {
             let waiting = tx.scan_prefix(Table::Intents, &conversation.id.to_key(), 1)?;
-            if conversation.redo.is_empty() && waiting.is_empty() {
+            if conversation.redo.is_empty() && waiting.is_empty() && !conversation.profile_due {
                 continue;
             }
             for group in conversation.groups {
@@ -127,6 +127,10 @@ impl Node {
             for work in self.work_to_redo(tx, &group)? {
                 self.attempt(tx, |node, tx| node.redo(tx, &group, work, now))?;
             }
+            if follow_up.switched || follow_up.lost {
+                let lost = follow_up.lost;
+                self.attempt(tx, |node, tx| node.resend_lost_profile(tx, &group, lost))?;
+            }
             if follow_up.switched {
                 let lost = follow_up.lost;
                 self.attempt(tx, |node, tx| node.resend_lost(tx, &group, lost, now))?;
@@ -138,6 +142,7 @@ impl Node {
                 Some(mut conversation) => node.flush_intents(tx, &mut conversation, now),
                 None => Ok(()),
             })?;
+            self.attempt(tx, |node, tx| node.send_due_profile(tx, &group, now))?;
         }
         Ok(())
     }
@@ -207,7 +212,14 @@ impl Node {
                 return Ok(());
             }
             LostWork::Removed(people) => {
-                let still: Vec<_> = people.into_iter().filter(|who| is_member(who)).collect();
+                let mut still = Vec::new();
+                for who in people.into_iter().filter(|who| is_member(who)) {
+                    if Unheard::is_added_again(tx, group, &who)? {
+                        self.invite_again(tx, *group, who, now)?;
+                    } else {
+                        still.push(who);
+                    }
+                }
                 if still.is_empty() {
                     return Ok(());
                 }

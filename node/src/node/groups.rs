@@ -9,7 +9,9 @@ use sremp_common::wire::List;
 
 use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
-use crate::conversations::{Conversation, ConversationId, History, Invites, MessageRow, Standing};
+use crate::conversations::{
+    Conversation, ConversationId, History, Invites, MessageRow, Standing, Unheard,
+};
 use crate::delivery::Purpose;
 use crate::groups::policy::PolicyError;
 use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, Suite};
@@ -88,10 +90,14 @@ impl Node {
         let members = self.groups.summary(tx, &group)?;
         for who in who {
             let who = self.resolve_contact(tx, who)?;
-            if members.member(&who).is_some() {
-                return Err(ApiError::refused("they are a member already").into());
+            if members.member(&who).is_none() {
+                self.invite(tx, group, who, now)?;
+            } else if Unheard::contains(tx, &group, &who)? {
+                self.invite_again(tx, group, who, now)?;
+            } else {
+                let name = self.name_of(tx, &who)?;
+                return Err(ApiError::refused(format!("{name} is a member already")).into());
             }
-            self.invite(tx, group, who, now)?;
         }
         self.group_view(tx, group)
     }
@@ -121,6 +127,7 @@ impl Node {
         if self.groups.summary(tx, &group)?.member(&who).is_none() {
             // Invited, but not yet a member: the wish is taken back.
             Invites::remove(tx, &group, &who);
+            Unheard::remove(tx, &group, &who);
             return self.group_view(tx, group);
         }
         self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
@@ -261,6 +268,7 @@ impl Node {
             conversation.update_unheard = 0;
         }
         let mut switched = false;
+        let mut newcomers = false;
         let mut moved = BTreeSet::new();
         self.fellows_of.remove(&group);
         for event in events {
@@ -273,8 +281,13 @@ impl Node {
                 conversation.redo.truncate(MAX_REDO);
                 self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
             } else {
+                newcomers |= matches!(event, GroupEvent::Added(who) if who != self.own.key());
                 self.group_event(tx, &mut conversation, group, by, &event, now)?;
             }
+        }
+        // Whoever invites has shown its identity with the invitation.
+        if newcomers && by != self.own.key() {
+            self.introduce(tx, &mut conversation, &group)?;
         }
         conversation.save(tx)?;
         self.follow(group, switched, moved);
@@ -302,6 +315,10 @@ impl Node {
             GroupEvent::Added(who) => {
                 self.people_changed = true;
                 Invites::remove(tx, &group, who);
+                if Unheard::added(tx, &group, who)? {
+                    // What we wrote and they have not confirmed is encrypted again for them.
+                    self.welcome_back(group, *who);
+                }
                 (
                     api::Change::Added,
                     Some(*who),
@@ -311,10 +328,17 @@ impl Node {
             GroupEvent::Removed(who) => {
                 self.people_changed = true;
                 Invites::remove(tx, &group, who);
-                let text = format!("{actor} removed {}", self.name_of(tx, who)?);
+                let name = self.name_of(tx, who)?;
+                let text = if Unheard::is_added_again(tx, &group, who)? {
+                    format!("{name} has not been heard here; they are invited again")
+                } else {
+                    Unheard::removed(tx, &group, who)?;
+                    format!("{actor} removed {name}")
+                };
                 (api::Change::Removed, Some(*who), text)
             }
             GroupEvent::Left(who) => {
+                Unheard::remove(tx, &group, who);
                 (api::Change::Left, Some(*who), format!("{} left", self.name_of(tx, who)?))
             }
             GroupEvent::Renamed(name) => {

@@ -33,6 +33,7 @@ impl Node {
         self.admission_changed |= Tokens::expire(tx, now)?;
         self.read_left_behind(now);
         Requests::expire(tx, now)?;
+        self.forget_fellows(tx)?;
         let today = now.wall.day();
         if self.leaves_seen_on != Some(today) {
             self.leaves_seen_on = Some(today);
@@ -155,22 +156,5 @@ impl Node {
         }
         self.awake.insert(*peer);
         Ok(())
-    }
-
-    /// A contact's identity came inside a conversation.
-    pub(super) fn learn_profile(
-        &mut self,
-        tx: &Tx,
-        sender: &IdentityKey,
-        identity: &sremp_common::identity::Identity,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        match identity.verify() {
-            Ok(identity) if identity.key() == *sender => self.learn_identity(tx, &identity, now),
-            Ok(_) | Err(_) => {
-                tracing::debug!("a profile update carries no identity of its author");
-                Ok(())
-            }
-        }
     }
 }

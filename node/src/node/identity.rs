@@ -8,10 +8,10 @@ use sremp_common::time::Now;
 use sremp_common::wire::Bin;
 
 use super::{Node, NodeError};
-use crate::api::{ApiError, Flag, Reply, Trust};
-use crate::conversations::{Conversation, ConversationId, Standing};
+use crate::api::{ApiError, Flag, Reply};
+use crate::conversations::{Conversation, Standing};
 use crate::groups::Change;
-use crate::identity::{Contacts, Tokens};
+use crate::identity::Tokens;
 use crate::store::Tx;
 
 impl Node {
@@ -114,13 +114,6 @@ impl Node {
         Ok(summary.members.len() > 1 && !Tokens::is_known(tx, &member.leaf.token)?)
     }
 
-    /// A rejected, or forgotten, contact hears nothing of us any more.
-    fn is_with_rejected(tx: &Tx, conversation: &Conversation) -> Result<bool, NodeError> {
-        let ConversationId::Contact(key) = conversation.id else { return Ok(false) };
-        let contact = Contacts::find(tx, &key)?;
-        Ok(contact.is_none_or(|contact| contact.trust == Trust::Rejected))
-    }
-
     pub(super) fn change_identity(
         &mut self,
         tx: &Tx,
@@ -149,12 +142,9 @@ impl Node {
             {
                 continue;
             }
-            for group in conversation.groups.clone() {
-                self.send_profile(tx, &group, now)?;
-            }
             // How fellow members reach us stands in the leaf: it is renewed with the next message.
             conversation.update_due = true;
-            conversation.save(tx)?;
+            self.profile_changed(tx, &mut conversation)?;
         }
         Ok(())
     }

@@ -175,7 +175,7 @@ impl Node {
             Verdict::Invalid(_) => {
                 StoreResult { refused: None, expires_at: None, retry_after: None }
             }
-            Verdict::Refused => StoreResult {
+            Verdict::Refused | Verdict::TooManyRequests => StoreResult {
                 refused: Some(ErrorCode::QuotaExceeded),
                 expires_at: None,
                 retry_after: Some(RETRY_AFTER),

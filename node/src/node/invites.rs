@@ -24,10 +24,10 @@ use super::work::Labour;
 use super::{Call, Node, NodeError};
 use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
 use crate::conversations::invite::INVITE_LIFETIME;
-use crate::conversations::{Conversation, ConversationId, History, Invites};
+use crate::conversations::{Conversation, ConversationId, History, Invites, Unheard};
 use crate::delivery::Backoff;
 use crate::groups::{Change, CheckedKeyPackage, GroupError, KeyPackageError};
-use crate::identity::{Contacts, Reach};
+use crate::identity::{Contacts, Fellows, Reach};
 use crate::store::{Table, Tx};
 use crate::transport::{CallError, Target};
 
@@ -452,6 +452,7 @@ impl Node {
                 continue;
             }
             Invites::remove(tx, &invite.group, &who);
+            Unheard::remove(tx, &invite.group, &who);
             self.fetches.remove(&who);
             let why = "they could not be reached for 30 days";
             self.fail_intents(tx, ConversationId::Contact(who), why, now)?;
@@ -493,6 +494,9 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let Some(mut contact) = Contacts::find(tx, &identity.key())? else {
+            if self.fellows.contains(&identity.key()) {
+                Fellows::learn(tx, identity)?;
+            }
             return Ok(());
         };
         let first = contact.identity.is_none();

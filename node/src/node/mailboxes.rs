@@ -400,6 +400,12 @@ impl Node {
         let mut done = Vec::with_capacity(batch.messages.len());
         for message in batch.messages {
             let verdict = self.take_blob(tx, &message.blob, false, now)?;
+            if verdict == Verdict::TooManyRequests {
+                // Left there, strangers' invitations would fill the window in which all others come.
+                self.requests_dropped = self.requests_dropped.saturating_add(1);
+                let dropped = self.requests_dropped;
+                tracing::warn!(dropped, "an invitation by a stranger was dropped: too many wait");
+            }
             if verdict != Verdict::Refused {
                 done.push(message.sequence);
             } else if let Some(mailbox) = self.mailboxes.get_mut(&relay) {

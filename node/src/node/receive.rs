@@ -14,6 +14,7 @@ use super::{Node, NodeError};
 use crate::api::{EventBody, MessageState, Trust};
 use crate::conversations::{
     Content, Conversation, ConversationId, History, Kind, MessageRow, Request, Requests, Standing,
+    Unheard,
 };
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
@@ -28,8 +29,6 @@ use crate::store::{StoreError, Tx};
 pub(super) const SEALED_WELCOME: u8 = 1;
 /// An MLS Welcome that fits into a blob from a stranger, or a large one between contacts.
 pub(super) const MAX_WELCOME: usize = 3 * 1024 * 1024;
-/// Requests of one stranger that wait at a time.
-const MAX_REQUESTS_OF_ONE: usize = 2;
 /// Times that blobs which waited are looked through for one batch of inputs.
 const MAX_RETRY_PASSES: usize = 16;
 
@@ -38,6 +37,17 @@ const MAX_RETRY_PASSES: usize = 16;
 pub(super) struct WelcomeBody {
     pub(super) identity: Identity,
     pub(super) welcome: Bin<MAX_WELCOME>,
+}
+
+/// How a blob is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// It came through an admission that was meant for strangers.
+    from_stranger: bool,
+    /// It has not waited yet.
+    is_new: bool,
+    /// It may be sealed for us.
+    unseal: bool,
 }
 
 impl Node {
@@ -57,7 +67,8 @@ impl Node {
             Some(_) => return Ok(Verdict::Duplicate),
             None => {}
         }
-        self.judge(tx, &id, blob, from_stranger, true, now)
+        let look = Look { from_stranger, is_new: true, unseal: true };
+        self.judge(tx, &id, blob, look, now)
     }
 
     fn misses_commit(&mut self, tx: &Tx, blob: &[u8]) -> Result<bool, StoreError> {
@@ -73,11 +84,10 @@ impl Node {
         tx: &Tx,
         id: &BlobId,
         blob: &[u8],
-        from_stranger: bool,
-        is_new: bool,
+        look: Look,
         now: Now,
     ) -> Result<Verdict, StoreError> {
-        let verdict = match self.apply(tx, blob, from_stranger, now) {
+        let verdict = match self.apply(tx, blob, look, now) {
             Ok(Verdict::Applied) => Verdict::Applied,
             Ok(verdict) => {
                 // Whatever was written on the way does not stand; the verdict does.
@@ -91,17 +101,18 @@ impl Node {
             }
         };
         let mut verdict = verdict;
-        if matches!(verdict, Verdict::NoInvitation | Verdict::Crowded) {
-            // Not recorded: the same blob is worth a look when it comes again.
+        if !verdict.is_recorded() {
             return Ok(verdict);
         }
         if verdict == Verdict::Deferred {
-            if !is_new {
+            if !look.is_new {
                 return Ok(verdict);
             }
             self.unread(now);
+            let sealed = self.groups.unseal(&self.own.seal_secrets(), blob).is_some();
+            let from_stranger = look.from_stranger;
             let bytes = blob.to_vec();
-            let deferred = Deferred { received_at: now.wall, from_stranger, bytes };
+            let deferred = Deferred { received_at: now.wall, from_stranger, sealed, bytes };
             if !Inbox::defer(tx, id, &deferred)? {
                 verdict = Verdict::Refused;
             }
@@ -120,13 +131,24 @@ impl Node {
     pub(super) fn retry_waiting_blobs(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
         let mut any = false;
         self.awaits_shared = false;
+        let mut waiting = Inbox::deferred(tx)?;
         for _ in 0..MAX_RETRY_PASSES {
-            let mut progress = false;
-            for (id, deferred) in Inbox::deferred(tx)? {
+            let before = waiting.len();
+            let mut still = Vec::with_capacity(before);
+            for (id, deferred) in waiting {
+                // Another one may have taken it with it.
+                if !Inbox::still_waits(tx, &id)? {
+                    continue;
+                }
                 let from_stranger = deferred.from_stranger;
-                let verdict = self.judge(tx, &id, &deferred.bytes, from_stranger, false, now)?;
-                progress |= verdict != Verdict::Deferred;
+                let look = Look { from_stranger, is_new: false, unseal: deferred.sealed };
+                let verdict = self.judge(tx, &id, &deferred.bytes, look, now)?;
+                if verdict == Verdict::Deferred || !verdict.is_recorded() {
+                    still.push((id, deferred));
+                }
             }
+            let progress = still.len() < before;
+            waiting = still;
             any |= progress;
             if !progress {
                 break;
@@ -138,16 +160,13 @@ impl Node {
         Ok(())
     }
 
-    fn apply(
-        &mut self,
-        tx: &Tx,
-        blob: &[u8],
-        from_stranger: bool,
-        now: Now,
-    ) -> Result<Verdict, NodeError> {
+    fn apply(&mut self, tx: &Tx, blob: &[u8], look: Look, now: Now) -> Result<Verdict, NodeError> {
         let opened = match self.groups.open(tx, blob, now) {
             Ok(opened) => opened,
-            Err(OpenError::UnknownState) => return self.apply_sealed(tx, blob, from_stranger, now),
+            Err(OpenError::UnknownState) if !look.unseal => return Ok(Verdict::Deferred),
+            Err(OpenError::UnknownState) => {
+                return self.apply_sealed(tx, blob, look.from_stranger, now);
+            }
             Err(OpenError::Early(_)) => return Ok(Verdict::Deferred),
             Err(OpenError::Duplicate(_)) => return Ok(Verdict::Duplicate),
             Err(OpenError::TooManyRivals(_)) => return Ok(Verdict::Crowded),
@@ -161,9 +180,11 @@ impl Node {
                 Ok(Verdict::Invalid("its author is no member any more".into()))
             }
             Opened::Message { group, state, sender, content, former: false, .. } => {
+                self.heard(tx, &group, &sender, now)?;
                 self.apply_message(tx, group, state, sender, &content, now)
             }
             Opened::Receipt { group, from, ids, kind, .. } => {
+                self.heard(tx, &group, &from, now)?;
                 self.apply_receipt(tx, group, from, &ids, kind, now)
             }
             Opened::Changed { group, by, events, raced } => {
@@ -172,6 +193,7 @@ impl Node {
                     self.raced(tx, group, now)?;
                 }
                 self.group_changed(tx, group, by, events, now)?;
+                self.heard(tx, &group, &by, now)?;
                 Ok(Verdict::Applied)
             }
             Opened::LeaveProposed { group, who } => {
@@ -384,11 +406,6 @@ impl Node {
             return Ok(Verdict::Invalid("the invitation carries another's identity".into()));
         }
         let Some(mut contact) = Contacts::find(tx, &joined.inviter)? else {
-            if Requests::all(tx)?.iter().filter(|other| other.from == joined.inviter).count()
-                >= MAX_REQUESTS_OF_ONE
-            {
-                return Ok(Verdict::Refused);
-            }
             // A stranger: nothing of the group is kept but the Welcome, until the user says yes.
             self.refuse(tx);
             let request = Request {
@@ -398,10 +415,11 @@ impl Node {
                 direct: joined.kind == GroupKind::Direct,
                 name: joined.name,
                 received_at: now.wall,
+                declined_at: None,
                 welcome: body.welcome.to_vec(),
             };
             if !Requests::add(tx, &request)? {
-                return Ok(Verdict::Refused);
+                return Ok(Verdict::TooManyRequests);
             }
             self.tell(
                 tx,
@@ -450,10 +468,15 @@ impl Node {
         self.learn_members(tx, &joined.group, None, now)?;
         self.retry_deferred = true;
         self.people_changed = true;
+        // Whoever invites is there.
+        Unheard::remove(tx, &joined.group, &joined.inviter);
         if joined.kind == GroupKind::Direct {
             crate::conversations::Invites::remove_all_of(tx, &conversation.groups, &joined.inviter);
+            self.heard_elsewhere(tx, &mut conversation, now)?;
             self.flush_intents(tx, &mut conversation, now)?;
         } else {
+            self.introduce(tx, &mut conversation, &joined.group)?;
+            self.follow(joined.group, false, BTreeSet::new());
             let text = format!("{} invited you to this group", self.name_of(tx, &joined.inviter)?);
             self.notice(tx, &mut conversation, joined.inviter, text, now)?;
             let change = crate::api::Change::Joined;

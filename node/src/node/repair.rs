@@ -122,6 +122,9 @@ impl Node {
     pub(super) fn load_repair(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         for conversation in Conversation::all(tx)? {
             self.watch(conversation.id, now);
+            if conversation.moved {
+                self.confirmed_in(conversation.id, now);
+            }
         }
         Ok(())
     }
@@ -135,10 +138,13 @@ impl Node {
         self.repair.look_at = None;
         self.repair.sealed.retain(|_, at| *at + LONGEST_SILENCE > now.instant);
         for id in std::mem::take(&mut self.repair.confirmed) {
-            if let Some(conversation) = Conversation::find(tx, id)?
+            if let Some(mut conversation) = Conversation::find(tx, id)?
                 && conversation.standing == Standing::Active
             {
                 self.repair_conversation(tx, &conversation, now)?;
+                if conversation.moved && self.move_over(tx, &mut conversation, now)? {
+                    self.confirmed_in(id, now);
+                }
             }
         }
         Ok(())

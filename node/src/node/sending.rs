@@ -10,7 +10,7 @@ use sremp_common::wire::Text;
 
 use super::{Node, NodeError};
 use crate::api::{ApiError, MessageState, Reply, SentView, Trust};
-use crate::conversations::content::{ProfileBody, TextBody};
+use crate::conversations::content::TextBody;
 use crate::conversations::{
     Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, Standing,
 };
@@ -152,6 +152,10 @@ impl Node {
                 self.seal_message(tx, &group, &mut row, now)?;
             }
         }
+        if conversation.introduce {
+            self.introduce_with_message(conversation, group, now);
+            conversation.save(tx)?;
+        }
         Ok(())
     }
 
@@ -162,12 +166,15 @@ impl Node {
         conversation: &mut Conversation,
         now: Now,
     ) -> Result<Option<GroupId>, NodeError> {
-        for group in conversation.groups.clone() {
-            if self.groups.member_count(tx, &group)? > 1 {
-                return Ok(Some(group));
-            }
+        if let Some(group) = self.groups_by_proof(tx, conversation)?.first() {
+            return Ok(Some(*group));
         }
         if let ConversationId::Contact(peer) = conversation.id {
+            for group in &conversation.groups {
+                if Invites::find(tx, group, &peer)?.is_some() {
+                    return Ok(None);
+                }
+            }
             let group = if let Some(group) = conversation.groups.first() {
                 *group
             } else {
@@ -178,9 +185,7 @@ impl Node {
                 group
             };
             // An earlier wish may have been given up.
-            if !Invites::of_group(tx, &group)?.iter().any(|invite| invite.who == peer) {
-                self.wish(tx, group, peer, now)?;
-            }
+            self.wish(tx, group, peer, now)?;
         }
         Ok(None)
     }
@@ -309,26 +314,6 @@ impl Node {
             let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
             self.post(tx, *group, sealed.blob, &[who], &Purpose::Message(row.message_id), now)?;
         }
-        Ok(())
-    }
-
-    /// Tells a contact, or a group, about a new version of our identity.
-    pub(super) fn send_profile(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        if self.groups.member_count(tx, group)? < 2 {
-            return Ok(());
-        }
-        let identity = self.own.identity().identity().clone();
-        let kind = Kind::Profile(ProfileBody { identity });
-        let id = MessageId::new(self.entropy.array());
-        let content = Content::new(id, &kind, 0, now.wall);
-        let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
-        let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-        self.post(tx, *group, sealed.blob, &recipients, &Purpose::Receipt, now)?;
         Ok(())
     }
 }

@@ -17,36 +17,50 @@ use crate::conversations::{
 };
 use crate::delivery::Outbox;
 use crate::groups;
-use crate::identity::{Contact, Contacts, Reach};
+use crate::identity::{Contact, Contacts, Fellows, Reach};
 use crate::store::Tx;
 
 /// History rows in which the last words of members are looked for.
 const LOOKED_THROUGH: usize = 500;
 
 impl Node {
-    /// What somebody calls themselves, as far as known: from the contact, else nothing.
+    /// What somebody calls themselves, as far as known: from the contact, or as a fellow member of a
+    /// group; else nothing.
     pub(super) fn plain_name_of(&self, tx: &Tx, key: &IdentityKey) -> Result<String, NodeError> {
         if *key == self.own.key() {
             return Ok(self.own.identity().data().username.to_string());
         }
-        Ok(Contacts::find(tx, key)?.map(|contact| contact.name().to_owned()).unwrap_or_default())
+        if let Some(contact) = Contacts::find(tx, key)? {
+            return Ok(contact.name().to_owned());
+        }
+        Ok(Fellows::find(tx, key)?.map(|fellow| fellow.name).unwrap_or_default())
     }
 
-    /// How somebody is called here: alias, else name, else the beginning of the id.
+    /// How somebody is called here: alias, else name, else the beginning of the id. Whoever is no
+    /// contact may call themselves as one that is: the beginning of the id stands beside the name.
     pub(super) fn name_of(&self, tx: &Tx, key: &IdentityKey) -> Result<String, NodeError> {
-        if let Some(alias) = Contacts::find(tx, key)?.and_then(|contact| contact.alias) {
+        let contact = Contacts::find(tx, key)?;
+        let is_known = contact.is_some() || *key == self.own.key();
+        if let Some(alias) = contact.and_then(|contact| contact.alias) {
             return Ok(alias);
         }
         let name = self.plain_name_of(tx, key)?;
-        Ok(if name.is_empty() { key.short() } else { name })
+        Ok(match (name.is_empty(), is_known) {
+            (true, _) => key.short(),
+            (false, true) => name,
+            (false, false) => format!("{name} ({})", key.short()),
+        })
     }
 
-    /// Whether somebody says of itself that it is a bot; only contacts' identities are known.
+    /// Whether somebody says of itself that it is a bot.
     fn is_machine(&self, tx: &Tx, key: &IdentityKey) -> Result<bool, NodeError> {
         if *key == self.own.key() {
             return Ok(self.own.identity().data().flags.is_machine_account);
         }
-        Ok(Contacts::find(tx, key)?.is_some_and(|contact| contact.is_machine_account()))
+        if let Some(contact) = Contacts::find(tx, key)? {
+            return Ok(contact.is_machine_account());
+        }
+        Ok(Fellows::find(tx, key)?.is_some_and(|fellow| fellow.is_machine_account))
     }
 
     pub(super) fn message_view(
@@ -263,7 +277,7 @@ impl Node {
             relays: self.relay_views(tx)?,
             rendezvous: self.server_views(),
             outbox: Outbox::count(tx)?,
-            requests: count(Requests::all(tx)?.len()),
+            requests: count(Requests::open(tx)?.len()),
             work: self.work_views(tx)?,
             started_at: self.started_at,
         })))

@@ -29,6 +29,8 @@ tables! {
     Meta = "meta",
     /// People and programs that we know.
     Contacts = "contacts",
+    /// Fellow members of groups who are no contacts.
+    Fellows = "fellows",
     /// Conversations as shown.
     Conversations = "conversations",
     /// History.
@@ -74,6 +76,8 @@ tables! {
     Endpoints = "endpoints",
     /// Members that are still to be added to groups.
     Invites = "invites",
+    /// Members of groups who were never heard there.
+    Unheard = "unheard",
     /// Own messages that are not encrypted yet.
     Intents = "intents",
 }

@@ -35,6 +35,7 @@ impl Node {
         if from == self.own.key() {
             return Ok(Verdict::Invalid("a note of our own".into()));
         }
+        self.heard(tx, &group, &from, now)?;
         if self.was_told_to_be_gone(tx, &group)? {
             return Ok(Verdict::Applied);
         }

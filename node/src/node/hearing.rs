@@ -1,0 +1,170 @@
+//! Who is really there: members are taken for readers once something of theirs came.
+//!
+//! An invitation can be declined, or be gone before its answer; its author is not told. Therefore a chat
+//! of two is written to in a group in which the other side was heard, if there is one, and what was
+//! encrypted elsewhere before is encrypted again there; and whoever never answered can be added anew.
+//!
+//! ```text
+//!   added ─→ unheard ─→ heard: written to here
+//!               └─ invited again: removed, added by a new key package, resent ─→ unheard
+//! ```
+
+use std::collections::BTreeSet;
+
+use sremp_common::id::{GroupId, IdentityKey};
+use sremp_common::time::Now;
+
+use super::{Node, NodeError};
+use crate::api::MessageState;
+use crate::conversations::{Conversation, ConversationId, History, Invites, Unheard};
+use crate::groups::Change;
+use crate::store::Tx;
+
+/// Messages of a chat that are looked through when the other side is heard in another group.
+const LOOKED_THROUGH: usize = 2000;
+/// Messages that one look encrypts again.
+const MAX_RESENT: usize = 200;
+
+impl Node {
+    /// Something of a member's came in a group.
+    pub(super) fn heard(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if !Unheard::contains(tx, group, who)? {
+            return Ok(());
+        }
+        Unheard::remove(tx, group, who);
+        match Conversation::of_group(tx, group)? {
+            Some(mut conversation) => self.heard_elsewhere(tx, &mut conversation, now),
+            None => Ok(()),
+        }
+    }
+
+    /// The other side of a chat was heard in one of its groups. What is on its way in others may
+    /// still be confirmed: it is looked at a little later.
+    pub(super) fn heard_elsewhere(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let ConversationId::Contact(peer) = conversation.id else { return Ok(()) };
+        if conversation.groups.len() > 1 {
+            conversation.moved = true;
+            if let Some(sent) = conversation.profile_sent
+                && Unheard::contains(tx, &sent.group, &peer)?
+            {
+                conversation.profile_due = true;
+                self.follow(sent.group, false, BTreeSet::new());
+            }
+            conversation.save(tx)?;
+            self.confirmed_in(conversation.id, now);
+        }
+        Ok(())
+    }
+
+    /// The groups of a conversation that others are in, those in which they were heard first.
+    pub(super) fn groups_by_proof(
+        &mut self,
+        tx: &Tx,
+        conversation: &Conversation,
+    ) -> Result<Vec<GroupId>, NodeError> {
+        let (mut proved, mut unproved) = (Vec::new(), Vec::new());
+        for group in &conversation.groups {
+            if self.groups.member_count(tx, group)? < 2 {
+                continue;
+            }
+            let unheard = match conversation.id {
+                ConversationId::Contact(peer) => Unheard::contains(tx, group, &peer)?,
+                ConversationId::Group(_) => false,
+            };
+            if unheard {
+                unproved.push(*group);
+            } else {
+                proved.push(*group);
+            }
+        }
+        proved.append(&mut unproved);
+        Ok(proved)
+    }
+
+    /// Encrypts again, where the other side was heard, what it has not confirmed from where it never
+    /// was. Answers whether there may be more.
+    pub(super) fn move_over(
+        &mut self,
+        tx: &Tx,
+        conversation: &mut Conversation,
+        now: Now,
+    ) -> Result<bool, NodeError> {
+        let ConversationId::Contact(peer) = conversation.id else { return Ok(false) };
+        let Some(settled) = self.groups_by_proof(tx, conversation)?.first().copied() else {
+            return Ok(true);
+        };
+        let unsettled = self.unsettled.contains_key(&settled) || self.is_unproved(now);
+        if unsettled || self.groups.is_stale(tx, &settled)? {
+            return Ok(true);
+        }
+        let mut unproved = BTreeSet::new();
+        for group in &conversation.groups {
+            if *group != settled && Unheard::contains(tx, group, &peer)? {
+                unproved.insert(*group);
+            }
+        }
+        let waits = |(_, state): &(IdentityKey, MessageState)| {
+            matches!(state, MessageState::Queued | MessageState::Sent)
+        };
+        let mut resent = 0_usize;
+        for mut row in History::page(tx, conversation.id, None, LOOKED_THROUGH)? {
+            let lost = row.sealed_in.is_some_and(|(group, _)| unproved.contains(&group));
+            if row.outgoing && lost && row.recipients.iter().any(waits) && resent < MAX_RESENT {
+                resent = resent.saturating_add(1);
+                self.seal_message(tx, &settled, &mut row, now)?;
+            }
+        }
+        if resent > 0 {
+            tracing::info!(resent, "messages to where nobody was heard were sent again");
+        }
+        conversation.moved = resent >= MAX_RESENT;
+        conversation.save(tx)?;
+        Ok(conversation.moved)
+    }
+
+    /// Adds somebody anew who was added and never heard: their invitation was declined, or is gone.
+    pub(super) fn invite_again(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        Unheard::add_again(tx, &group, &who)?;
+        self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
+        self.wish(tx, group, who, now)
+    }
+
+    /// A contact's link was given once more, and they were never heard: it takes the place of an
+    /// invitation that they may not have any more.
+    pub(super) fn invite_again_by_link(
+        &mut self,
+        tx: &Tx,
+        who: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::find(tx, ConversationId::Contact(who))? else {
+            return Ok(());
+        };
+        let groups = self.groups_by_proof(tx, &conversation)?;
+        let Some(group) = groups.first() else { return Ok(()) };
+        if !self.groups.summary(tx, group)?.active || self.groups.is_stale(tx, group)? {
+            return Ok(());
+        }
+        if Unheard::contains(tx, group, &who)? && Invites::find(tx, group, &who)?.is_none() {
+            self.invite_again(tx, *group, who, now)?;
+        }
+        Ok(())
+    }
+}
