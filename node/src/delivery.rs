@@ -6,15 +6,18 @@
 //! * [`shipment`]: what lanes let go in one turn, put together: one store for each relay and blob.
 //! * [`inbox`]: durable verdicts: every blob that came in has exactly one, or waits for one.
 //! * [`backoff`]: when to try again.
+//! * [`trouble`]: why something has not arrived yet.
 
 pub mod backoff;
 pub mod inbox;
 pub mod lane;
 pub mod outbox;
 pub mod shipment;
+pub mod trouble;
 
 pub use backoff::Backoff;
 pub use inbox::{Inbox, Verdict};
-pub use lane::{Lane, Means, Path, Step};
+pub use lane::{Lane, Means, Path, Pauses, Step, Way};
 pub use outbox::{Outbox, Parcel, Purpose};
 pub use shipment::{Company, Shipment, Shipments};
+pub use trouble::Trouble;

@@ -33,6 +33,7 @@ mod repair;
 mod sending;
 mod settings;
 mod views;
+mod waiting;
 mod welcomes;
 mod work;
 
@@ -50,7 +51,7 @@ use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::Endpoint;
 
 use crate::api::{ApiError, Command, Event, PathPolicy, Reply};
-use crate::delivery::{Lane, Shipments};
+use crate::delivery::{Lane, Shipments, Trouble, Way};
 use crate::groups::{GroupError, Groups, Roster, StateId, Workers};
 use crate::identity::{Own, OwnError};
 use crate::store::{StoreError, Tx};
@@ -507,8 +508,10 @@ impl Node {
                 None => Ok(()),
             },
             transport::Event::Pushed { from, message, .. } => self.pushed(tx, from, message, now),
-            transport::Event::Unreached { peer } => {
-                if self.lanes.contains_key(&peer) {
+            transport::Event::Unreached { peer, why } => {
+                self.relay_unreached(&peer, why);
+                if let Some(lane) = self.lanes.get_mut(&peer) {
+                    lane.note_trouble(Way::Direct, Trouble::Unreachable(why));
                     self.attempt(tx, |node, tx| node.look_up(tx, &peer, now))?;
                     self.awake.insert(peer);
                 }

@@ -23,6 +23,7 @@ mod keep;
 mod life;
 mod link;
 mod policy;
+mod reason;
 mod rendezvous;
 mod session;
 mod status;
@@ -53,6 +54,7 @@ pub use address::{Candidate, Origin, is_public};
 pub use incoming::{
     MAX_CONNECTIONS, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_NETWORK, MAX_STRANGER_SESSIONS,
 };
+pub use reason::{CertificateFault, DialError};
 pub use session::WRITE_WINDOW;
 pub use status::{Counters, Direction, SessionKind, SessionView};
 
@@ -83,6 +85,8 @@ pub enum Input {
     DialFailed {
         /// As in the effect.
         conn: ConnId,
+        /// Why.
+        why: DialError,
     },
     /// An [`Effect::DialTls`] reached a server that proved its name.
     TlsConnected {
@@ -175,8 +179,8 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// No session, and none of the candidates led to the target.
-    #[error("not reachable")]
-    Unreachable,
+    #[error("not reachable: {0}")]
+    Unreachable(DialError),
     /// The target answered with an error.
     #[error("refused: {:?}", .0.code)]
     Refused(ErrorBody),
@@ -189,7 +193,7 @@ pub enum CallError {
     /// The answer is not one to this call, or breaks a rule.
     #[error("the other side broke the protocol: {0}")]
     Misbehaved(&'static str),
-    /// The target is one of those that get no session.
+    /// The target is one of those that get no session, or none of this kind.
     #[error("rejected")]
     Rejected,
     /// No request, too long, or not one for this kind of target: a defect of ours.
@@ -257,6 +261,8 @@ pub enum Event {
     Unreached {
         /// Who was dialled.
         peer: IdentityKey,
+        /// What the last candidate came to.
+        why: DialError,
     },
 }
 
@@ -287,6 +293,7 @@ pub struct Transport {
     gate: Gate,
     known: BTreeSet<IdentityKey>,
     rejected: BTreeSet<IdentityKey>,
+    relay_only: BTreeSet<IdentityKey>,
     effects: VecDeque<Effect>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -310,6 +317,7 @@ impl Transport {
             gate: Gate::default(),
             known: BTreeSet::new(),
             rejected: BTreeSet::new(),
+            relay_only: BTreeSet::new(),
             effects: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -321,7 +329,8 @@ impl Transport {
         match input {
             Input::Accepted { conn, from } => self.accepted(conn, from, now),
             Input::Connected { conn } => self.connected(conn, now),
-            Input::DialFailed { conn } | Input::Eof { conn } => self.stream_ended(conn, now),
+            Input::DialFailed { conn, why } => self.stream_ended(conn, why, now),
+            Input::Eof { conn } => self.stream_ended(conn, DialError::HungUp, now),
             Input::TlsConnected { conn, exporter } => {
                 if let Some(place) = self.server_of(conn) {
                     self.tls_connected(place, exporter, now);
@@ -503,11 +512,12 @@ impl Transport {
         }
     }
 
-    fn stream_ended(&mut self, conn: ConnId, now: Now) {
+    fn stream_ended(&mut self, conn: ConnId, why: DialError, now: Now) {
         if let Some(place) = self.server_of(conn) {
-            return self.server_ended(place);
+            return self.server_ended(place, why);
         }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.trouble = why;
         if let Some(connection) = session.connection.as_mut() {
             connection.handle_eof(now);
             self.hear(conn, now);

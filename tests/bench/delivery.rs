@@ -218,7 +218,7 @@ impl World {
 
     fn dial(&mut self, conn: ConnId, to: &Endpoint) -> transport::Input {
         let Some(relay) = self.relays.iter().find(|relay| relay.endpoint == *to) else {
-            return transport::Input::DialFailed { conn };
+            return transport::Input::DialFailed { conn, why: transport::DialError::Refused };
         };
         let entropy = Entropy::from_number(8_000_000 + conn);
         let connection = Connection::accept(Arc::clone(&relay.local), entropy, self.clock.now());

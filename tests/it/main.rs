@@ -21,6 +21,7 @@ mod hostile_relay;
 mod invitations;
 mod layers;
 mod operating;
+mod paths;
 mod relay_client;
 mod relay_flood;
 mod relay_operator;

@@ -19,6 +19,7 @@ use rustls::sign::CertifiedKey;
 use sremp_common::label::{RENDEZVOUS_ALPN, TLS_EXPORTER};
 use sremp_common::wire::Endpoint;
 use sremp_node::io::tls::{TlsError, client_config, connect};
+use sremp_node::transport::{CertificateFault as Fault, DialError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -143,10 +144,11 @@ async fn dial(address: SocketAddr, authority: &Authority) -> Result<[u8; 32], Tl
 
 /// Dials a server that shows such a certificate; it must be the certificate that is refused, and
 /// the server must hear nothing.
-async fn refuses(what: &str, certified: Certified, authority: &Authority) {
+async fn refuses(what: &str, fault: Fault, certified: Certified, authority: &Authority) {
     let (address, seen) = serve(server_config(certified, &[RENDEZVOUS_ALPN])).await;
     let result = dial(address, authority).await;
-    assert!(matches!(result, Err(TlsError::Certificate(..))), "{what}: {result:?}");
+    let Err(error @ TlsError::Certificate(..)) = result else { panic!("{what}: {result:?}") };
+    assert_eq!(error.reason(), DialError::Certificate(fault), "{what}");
     let (data, _) = seen.await.unwrap();
     assert!(data.is_empty(), "{what}");
 }
@@ -175,22 +177,23 @@ async fn r19_servers_with_a_bad_certificate() {
     let for_clients = changed(|params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
-    for (what, params) in [
-        ("another name", another_name),
-        ("expired", expired),
-        ("not yet valid", not_yet_valid),
-        ("for clients", for_clients),
+    for (what, fault, params) in [
+        ("another name", Fault::OtherName, another_name),
+        ("expired", Fault::Expired, expired),
+        ("not yet valid", Fault::NotYetValid, not_yet_valid),
+        ("for clients", Fault::Unacceptable, for_clients),
     ] {
-        refuses(what, authority.certify(&params), &authority).await;
+        refuses(what, fault, authority.certify(&params), &authority).await;
     }
-    refuses("another authority", Authority::new().certify(&good()), &authority).await;
+    let unknown = Fault::UnknownIssuer;
+    refuses("another authority", unknown, Authority::new().certify(&good()), &authority).await;
 
     let key = KeyPair::generate().unwrap();
     let chain = vec![good().self_signed(&key).unwrap().der().clone()];
-    refuses("self-signed", Certified { chain, key }, &authority).await;
+    refuses("self-signed", unknown, Certified { chain, key }, &authority).await;
 
     let stolen = Certified { key: KeyPair::generate().unwrap(), ..authority.certify(&good()) };
-    refuses("a certificate without its key", stolen, &authority).await;
+    refuses("a certificate without its key", unknown, stolen, &authority).await;
 }
 
 #[tokio::test]
@@ -223,7 +226,8 @@ async fn a_server_that_is_not_there_is_told_apart() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let result = dial(address, &authority).await;
-    assert!(matches!(result, Err(TlsError::Unreachable(..))), "{result:?}");
+    let Err(error @ TlsError::Unreachable(..)) = result else { panic!("{result:?}") };
+    assert_eq!(error.reason(), DialError::Refused);
 }
 
 #[test]

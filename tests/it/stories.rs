@@ -131,7 +131,10 @@ fn whoever_is_rejected_cannot_write_by_relay_and_whoever_is_taken_back_can() {
     world.pass(5_000);
     let id = send(&mut world, 0, "node2", "are you there?");
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued, "no relay lets it in");
+    let view = message(&mut world, 0, &id);
+    assert_eq!(view.state, MessageState::Queued, "no relay lets it in");
+    let why = view.error.unwrap();
+    assert!(why.contains("their relay: does not let us in"), "{why}");
     world.command(1, Command::ContactReset { who: "contact:node1".into() }).unwrap();
     world.pass(120_000);
     assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);

@@ -227,7 +227,9 @@ fn input_of(happening: Happening) -> Option<Input> {
             transport::Input::Accepted { conn, from: from.socket_address()? }
         }
         Happening::Connected(conn) => transport::Input::Connected { conn },
-        Happening::DialFailed(conn) => transport::Input::DialFailed { conn },
+        Happening::DialFailed(conn) => {
+            transport::Input::DialFailed { conn, why: transport::DialError::Refused }
+        }
         Happening::Bytes(conn, bytes) => transport::Input::Bytes { conn, bytes },
         Happening::Written(conn, bytes) => transport::Input::Written { conn, bytes },
         Happening::Eof(conn) => transport::Input::Eof { conn },

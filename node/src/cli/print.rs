@@ -231,9 +231,15 @@ fn indented(text: &str) -> String {
 
 /// What a person is told when a wait ended before its goal.
 #[must_use]
-pub fn waited_in_vain(view: &SentView, wanted: MessageState, timeout: u32) -> String {
+pub fn waited_in_vain(
+    view: &SentView,
+    why: Option<&str>,
+    wanted: MessageState,
+    timeout: u32,
+) -> String {
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     format!(
-        "after {timeout} s the message is {}, not {wanted}; it is still on its way: sremp message {}",
+        "after {timeout} s the message is {}, not {wanted}{why}; it is still on its way: sremp message {}",
         view.state, view.message_id
     )
 }

@@ -199,7 +199,7 @@ fn wait_for(client: &mut Client, sent: &mut SentView, wait: Wait) -> Result<(), 
             view.state
         )));
     }
-    Err(ApiError::timed_out(print::waited_in_vain(sent, wanted, timeout)))
+    Err(ApiError::timed_out(print::waited_in_vain(sent, view.error.as_deref(), wanted, timeout)))
 }
 
 fn watch(home: &Home, after: Option<u64>, streams: &mut Streams<'_>) -> Result<(), ApiError> {

@@ -9,8 +9,11 @@ use sremp_common::entropy::Entropy;
 const BASE: Duration = Duration::from_secs(1);
 /// Longest wait.
 const CAP: Duration = Duration::from_secs(300);
+/// Failures from which on the longest wait is the cap: more need not be counted, or written down.
+const COUNTED: u32 = 9;
 
-/// Failed attempts in a row, of one recipient, relay or server. Persisted with what waits.
+/// Failed attempts in a row, of one recipient, relay or server. Those of recipients outlive a
+/// restart, with what waits for them (`outbox`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     failures: u32,
@@ -23,24 +26,17 @@ impl Backoff {
         Self { failures: 0 }
     }
 
-    /// Counts a failure; answers how long to wait: between half and all of the doubled time.
+    /// Counts a failure; answers how long to wait: any part of the doubled time, but not nothing.
     pub fn fail(&mut self, entropy: &mut Entropy) -> Duration {
-        let doublings = self.failures.min(16);
-        self.failures = self.failures.saturating_add(1);
-        let ceiling = BASE.saturating_mul(1_u32 << doublings).min(CAP);
-        let half = u64::try_from(ceiling.as_millis() / 2).unwrap_or(u64::MAX);
-        Duration::from_millis(half.saturating_add(entropy.below(half.saturating_add(1))))
+        let ceiling = BASE.saturating_mul(1_u32 << self.failures.min(COUNTED)).min(CAP);
+        self.failures = self.failures.saturating_add(1).min(COUNTED);
+        let ceiling = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(entropy.below(ceiling).saturating_add(1))
     }
 
     /// Something worked: the next failure waits briefly again.
     pub const fn reset(&mut self) {
         self.failures = 0;
-    }
-
-    /// Failed attempts in a row.
-    #[must_use]
-    pub const fn failures(&self) -> u32 {
-        self.failures
     }
 }
 
@@ -52,11 +48,15 @@ mod tests {
     fn waits_grow_to_the_cap_and_start_again() {
         let mut entropy = Entropy::from_number(1);
         let mut backoff = Backoff::default();
-        for _ in 0..100 {
-            let ceiling = BASE.saturating_mul(1 << backoff.failures().min(16)).min(CAP);
+        let mut parts = [0_u32; 4];
+        for round in 0..400 {
+            let ceiling = BASE.saturating_mul(1 << round.min(9)).min(CAP);
             let wait = backoff.fail(&mut entropy);
-            assert!(wait <= ceiling && wait >= ceiling / 2, "{wait:?}");
+            assert!(!wait.is_zero() && wait <= ceiling, "{wait:?}");
+            let quarter = wait.as_millis() * 4 / (ceiling.as_millis() + 1);
+            parts[usize::try_from(quarter).unwrap()] += 1;
         }
+        assert!(parts.iter().all(|count| *count > 60), "no part of the time is spared: {parts:?}");
         backoff.reset();
         assert!(backoff.fail(&mut entropy) <= BASE);
     }

@@ -1,5 +1,5 @@
 //! A lane: what is under way to one recipient, over which path, and what is tried next. In memory
-//! only; after a restart it is made anew from the outbox.
+//! only, but for the number of failures; after a restart it is made anew from the outbox.
 //!
 //! ```text
 //!            session up                          a mailbox has it
@@ -8,20 +8,30 @@
 //!     └───────────────→ relay 1, 2, ... ──┴─ all failed ──→ wait (backoff) ──→ idle
 //! ```
 //! Parcels leave in order, several under way at a time. A parcel that failed goes first again.
+//!
+//! A session that is open need not lead anywhere: a machine may be asleep, or a network gone. What
+//! was sent over it and is not answered for a second goes to a relay as well. Whichever mailbox has
+//! it first counts; the recipient takes the second copy for what it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sremp_common::entropy::Entropy;
 use sremp_common::id::IdentityKey;
 use sremp_common::time::Instant;
 
 use super::backoff::Backoff;
+use super::trouble::Trouble;
 
 /// Parcels of one recipient that may be under way unanswered.
 pub const WINDOW: usize = 128;
 /// Time that a direct path is waited for before the relay path starts.
 const RELAY_AFTER: Duration = Duration::from_millis(500);
+
+/// Time that a session may be silent before what was sent over it goes to a relay as well: with the
+/// time that a relay takes, a message is in a durable mailbox within two seconds.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Over what a parcel was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +40,15 @@ pub enum Path {
     Direct,
     /// To the relay at this place of the recipient's list.
     Relay(usize),
+}
+
+/// From where an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The recipient's own node.
+    Direct,
+    /// A relay of theirs.
+    Relay,
 }
 
 /// What a lane may use at the moment; looked up by the caller.
@@ -45,6 +64,15 @@ pub struct Means {
     pub relay_first: bool,
 }
 
+/// Failed attempts in a row, which outlive a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pauses {
+    /// Rounds through all paths in which nothing could be stored.
+    sending: Backoff,
+    /// Dials of the recipient's own node since it last took something.
+    dialling: Backoff,
+}
+
 /// What a lane wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -56,6 +84,17 @@ pub enum Step {
     NoPath,
 }
 
+/// Where a parcel is under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    /// Over the session, since when; until when silence is no sign.
+    direct: Option<Instant>,
+    /// To the relay at this place.
+    relay: Option<usize>,
+    /// Relays that got a copy while the session had it.
+    copies: usize,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Lane {
@@ -63,15 +102,20 @@ pub struct Lane {
     next: u64,
     /// To be sent again, before anything new.
     again: BTreeSet<u64>,
-    under_way: BTreeMap<u64, Path>,
+    under_way: BTreeMap<u64, UnderWay>,
+    /// The last answer that came over a session: while they come, it is slow, not silent.
+    heard_at: Option<Instant>,
+    /// Not before this moment has a session been silent for too long.
+    silent_at: Option<Instant>,
     relay_at: Option<Instant>,
     relay: usize,
     /// Relays that failed since something last worked.
     failed_relays: usize,
     wait_until: Option<Instant>,
-    backoff: Backoff,
+    pauses: Pauses,
+    /// As they were kept last.
+    kept_pauses: Pauses,
     probe_at: Option<Instant>,
-    probes: Backoff,
     /// The recipient's node refused the last parcel: use its relays until something changes.
     avoid_direct: bool,
     /// Relays that refused, and when they are worth asking again: as many as somebody has, and some
@@ -83,12 +127,29 @@ pub struct Lane {
     wake_at: Option<Instant>,
     /// A relay took the last parcel: what contacts are shown as their path.
     pub relayed: bool,
+    /// What went wrong last with the recipient's own node.
+    direct_trouble: Option<Trouble>,
+    /// What went wrong last with its relays.
+    relay_trouble: Option<Trouble>,
     /// A store that was shared with others was refused as a whole: the next ones go alone, until a
     /// mailbox has taken one.
     pub alone: bool,
 }
 
 impl Lane {
+    /// A lane after a restart: tries at once, and pauses as long as before when that is in vain.
+    #[must_use]
+    pub fn resumed(pauses: Pauses) -> Self {
+        Self { pauses, kept_pauses: pauses, ..Self::default() }
+    }
+
+    /// The pauses, if they have changed since they were last kept.
+    pub fn changed_pauses(&mut self) -> Option<Pauses> {
+        let changed = self.pauses != self.kept_pauses;
+        self.kept_pauses = self.pauses;
+        changed.then_some(self.pauses)
+    }
+
     /// What to do now.
     pub fn step(&mut self, means: Means, now: Instant) -> Step {
         let step = self.next_step(means, now);
@@ -137,17 +198,67 @@ impl Lane {
         self.again.contains(&blob)
     }
 
+    /// Whether a parcel is under way somewhere.
+    #[must_use]
+    pub fn has_under_way(&self, blob: u64) -> bool {
+        self.under_way.contains_key(&blob)
+    }
+
     /// New parcels have at least this number.
     #[must_use]
     pub const fn next_new(&self) -> u64 {
         self.next
     }
 
-    /// A parcel left.
-    pub fn sent(&mut self, blob: u64, path: Path) {
+    /// A parcel left; over a session its answer may take `at_least`, for its size.
+    pub fn sent(&mut self, blob: u64, path: Path, at_least: Duration, now: Instant) {
         self.again.remove(&blob);
         self.next = self.next.max(blob.saturating_add(1));
-        self.under_way.insert(blob, path);
+        let under_way = self.under_way.entry(blob).or_default();
+        match path {
+            Path::Direct => {
+                let since = now + at_least;
+                under_way.direct = Some(since);
+                let silent_at = since + SILENT_AFTER;
+                self.silent_at = Some(self.silent_at.map_or(silent_at, |at| at.min(silent_at)));
+            }
+            Path::Relay(place) => {
+                if under_way.direct.is_some() {
+                    under_way.copies = under_way.copies.saturating_add(1);
+                }
+                under_way.relay = Some(place);
+            }
+        }
+    }
+
+    /// Whether a session may have been silent for too long: see [`Self::silent`].
+    #[must_use]
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.silent_at.is_some_and(|at| at <= now)
+    }
+
+    /// What was sent over a session that has been silent since, and which relay gets it, too.
+    pub fn silent(&mut self, means: Means, now: Instant) -> Vec<(u64, Path)> {
+        if !self.is_silent(now) {
+            return Vec::new();
+        }
+        self.silent_at = None;
+        let Some(relay) = self.relay.checked_rem(means.relays) else { return Vec::new() };
+        self.relay = relay;
+        let mut silent = Vec::new();
+        for (blob, under_way) in &self.under_way {
+            let Some(since) = under_way.direct else { continue };
+            if under_way.relay.is_some() || under_way.copies >= means.relays {
+                continue;
+            }
+            let silent_at = self.heard_at.map_or(since, |at| at.max(since)) + SILENT_AFTER;
+            if silent_at <= now {
+                silent.push((*blob, Path::Relay(relay)));
+            } else {
+                self.silent_at = Some(self.silent_at.map_or(silent_at, |at| at.min(silent_at)));
+            }
+        }
+        silent
     }
 
     /// A further copy of a parcel left to this relay: its failure does not bring the parcel back.
@@ -165,6 +276,7 @@ impl Lane {
         self.again.remove(&blob);
         self.under_way.remove(&blob);
         self.next = self.next.max(blob.saturating_add(1));
+        self.rest_if_quiet();
     }
 
     /// A parcel that was passed over may leave now.
@@ -178,30 +290,52 @@ impl Lane {
     }
 
     /// A mailbox has the parcel.
-    pub fn stored(&mut self, blob: u64) {
-        if let Some(path) = self.under_way.remove(&blob) {
-            self.relayed = path != Path::Direct;
+    pub fn stored(&mut self, blob: u64, way: Way, now: Instant) {
+        self.heard(way, now);
+        self.again.remove(&blob);
+        if self.under_way.remove(&blob).is_some() {
+            self.relayed = way == Way::Relay;
         }
-        self.backoff.reset();
+        self.rest_if_quiet();
+        *self.trouble_of(way) = None;
+        if way == Way::Direct {
+            self.probe_at = None;
+            self.pauses.dialling.reset();
+        }
+        self.pauses.sending.reset();
         self.failed_relays = 0;
         self.wait_until = None;
         self.alone = false;
     }
 
-    /// A parcel came back. Moves on to the next path; when all have failed, waits, at least
-    /// `at_least` (zero when it was not refused, but the connection failed).
+    /// A parcel came back. Moves on to the next path, unless another one still has it; when all have
+    /// failed, waits, at least `at_least` (zero when it was not refused, but the connection failed).
     pub fn failed(
         &mut self,
         blob: u64,
+        way: Way,
         means: Means,
         at_least: Duration,
         entropy: &mut Entropy,
         now: Instant,
     ) {
-        let Some(path) = self.under_way.remove(&blob) else { return };
-        self.again.insert(blob);
-        match path {
-            Path::Direct => {
+        if !at_least.is_zero() {
+            self.heard(way, now);
+        }
+        let Some(under_way) = self.under_way.get_mut(&blob) else { return };
+        let relay = under_way.relay;
+        match way {
+            Way::Direct if under_way.direct.is_some() => under_way.direct = None,
+            Way::Relay if relay.is_some() => under_way.relay = None,
+            Way::Direct | Way::Relay => return,
+        }
+        let is_last = under_way.direct.is_none() && under_way.relay.is_none();
+        if is_last {
+            self.under_way.remove(&blob);
+            self.again.insert(blob);
+        }
+        match way {
+            Way::Direct => {
                 self.relay_at = Some(now);
                 self.avoid_direct = !at_least.is_zero();
                 if self.avoid_direct && means.relays == 0 {
@@ -209,14 +343,46 @@ impl Lane {
                 }
             }
             // Several parcels that were under way over one relay fail together: count it once.
-            Path::Relay(relay) if relay == self.relay => {
+            Way::Relay if relay == Some(self.relay) => {
                 self.relay = self.relay.saturating_add(1);
                 self.failed_relays = self.failed_relays.saturating_add(1);
-                if self.failed_relays >= means.relays {
+                if self.failed_relays >= means.relays && is_last {
                     self.wait(at_least, entropy, now);
                 }
             }
-            Path::Relay(_) => {}
+            Way::Relay => {}
+        }
+        // The session still has it, and is still silent: to the next relay.
+        if !is_last && way == Way::Relay {
+            self.silent_at = Some(now);
+        }
+        self.rest_if_quiet();
+    }
+
+    /// A parcel that one way refuses for good: whether another one still has it.
+    pub fn is_elsewhere(&mut self, blob: u64, way: Way) -> bool {
+        let Some(under_way) = self.under_way.get_mut(&blob) else { return false };
+        match way {
+            Way::Direct => {
+                under_way.direct = None;
+                under_way.relay.is_some()
+            }
+            Way::Relay => {
+                under_way.relay = None;
+                under_way.direct.is_some()
+            }
+        }
+    }
+
+    fn heard(&mut self, way: Way, now: Instant) {
+        if way == Way::Direct {
+            self.heard_at = Some(now);
+        }
+    }
+
+    fn rest_if_quiet(&mut self) {
+        if self.under_way.is_empty() {
+            self.silent_at = None;
         }
     }
 
@@ -242,7 +408,7 @@ impl Lane {
     /// Nothing leads to the recipient at the moment.
     pub fn wait(&mut self, at_least: Duration, entropy: &mut Entropy, now: Instant) {
         if self.wait_until.is_none_or(|until| until <= now) {
-            let wait = self.backoff.fail(entropy).max(at_least);
+            let wait = self.pauses.sending.fail(entropy).max(at_least);
             self.wait_until = Some(now + wait);
         }
         self.wake_at = self.wait_until;
@@ -250,13 +416,40 @@ impl Lane {
         self.relayed = false;
     }
 
-    /// The recipient came in sight, or another way to it became known: try at once.
+    /// Another way to the recipient became known: try at once.
     pub fn wake(&mut self) {
-        self.wait_until = None;
-        self.backoff.reset();
+        self.in_sight();
         self.probe_at = None;
+        self.pauses.dialling.reset();
+    }
+
+    /// What went wrong, for whoever asks why nothing has arrived yet.
+    pub const fn note_trouble(&mut self, way: Way, trouble: Trouble) {
+        *self.trouble_of(way) = Some(trouble);
+    }
+
+    /// What went wrong last over one way, since it last worked.
+    #[must_use]
+    pub const fn trouble(&self, way: Way) -> Option<Trouble> {
+        match way {
+            Way::Direct => self.direct_trouble,
+            Way::Relay => self.relay_trouble,
+        }
+    }
+
+    const fn trouble_of(&mut self, way: Way) -> &mut Option<Trouble> {
+        match way {
+            Way::Direct => &mut self.direct_trouble,
+            Way::Relay => &mut self.relay_trouble,
+        }
+    }
+
+    /// The recipient came in sight: send at once. How often its node is dialled stays as it is until
+    /// that node has taken something: one that closes every session must not be dialled for ever.
+    pub const fn in_sight(&mut self) {
+        self.wait_until = None;
+        self.pauses.sending.reset();
         self.avoid_direct = false;
-        self.probes.reset();
     }
 
     /// Whether it is time to dial the recipient's own node; answers yes once for each wait.
@@ -264,7 +457,7 @@ impl Lane {
         if self.probe_at.is_some_and(|at| now < at) {
             return false;
         }
-        self.probe_at = Some(now + self.probes.fail(entropy));
+        self.probe_at = Some(now + self.pauses.dialling.fail(entropy));
         true
     }
 
@@ -276,57 +469,10 @@ impl Lane {
 
     /// When the lane wants to be looked at again.
     #[must_use]
-    pub const fn wake_at(&self) -> Option<Instant> {
-        self.wake_at
+    pub fn wake_at(&self) -> Option<Instant> {
+        [self.wake_at, self.silent_at].into_iter().flatten().min()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RELAYS: Means = Means { session: false, dialable: true, relays: 2, relay_first: false };
-
-    #[test]
-    fn relay_path_starts_after_half_a_second() {
-        let mut lane = Lane::default();
-        let start = Instant::from_millis(1000);
-        assert_eq!(lane.step(RELAYS, start), Step::Wait(Some(start + RELAY_AFTER)));
-        assert_eq!(lane.step(RELAYS, start + RELAY_AFTER), Step::Send(Path::Relay(0), WINDOW));
-    }
-
-    #[test]
-    fn a_session_goes_before_everything() {
-        let mut lane = Lane::default();
-        let means = Means { session: true, ..RELAYS };
-        assert_eq!(lane.step(means, Instant::default()), Step::Send(Path::Direct, WINDOW));
-    }
-
-    #[test]
-    fn all_relays_are_tried_before_waiting() {
-        let mut entropy = Entropy::from_number(1);
-        let mut lane = Lane::default();
-        let now = Instant::from_millis(0);
-        let means = Means { dialable: false, ..RELAYS };
-        for relay in [0, 1] {
-            assert_eq!(lane.step(means, now), Step::Send(Path::Relay(relay), WINDOW));
-            lane.sent(7, Path::Relay(relay));
-            lane.failed(7, means, Duration::ZERO, &mut entropy, now);
-            assert_eq!(lane.failed_first(9), [7]);
-        }
-        let Step::Wait(Some(until)) = lane.step(means, now) else { panic!() };
-        assert_eq!(lane.step(means, until), Step::Send(Path::Relay(0), WINDOW));
-    }
-
-    #[test]
-    fn a_window_is_kept() {
-        let mut lane = Lane::default();
-        let means = Means { session: true, ..Means::default() };
-        for blob in 0..u64::try_from(WINDOW).unwrap() {
-            lane.sent(blob, Path::Direct);
-        }
-        assert_eq!(lane.step(means, Instant::default()), Step::Wait(None));
-        lane.stored(0);
-        assert_eq!(lane.step(means, Instant::default()), Step::Send(Path::Direct, 1));
-    }
-}
+mod tests;

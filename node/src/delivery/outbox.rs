@@ -5,6 +5,7 @@
 //! Outbox          recipient || blob   ->  nothing: this recipient still waits
 //! OutboxProgress  blob                ->  what the blob is for, and how many still wait
 //! OutboxBlobs     blob                ->  its bytes, written once
+//! Pauses          recipient           ->  failed attempts in a row, if there are any
 //! ```
 //! A blob for many recipients is stored once. It is never made twice: a retry sends the same bytes.
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
 use sremp_common::time::{Now, Timestamp};
 
+use super::lane::Pauses;
 use crate::store::{StoreError, Table, Tx};
 
 /// After this long a blob that no mailbox took is given up, visibly.
@@ -121,6 +123,40 @@ impl Outbox {
             parcels.push(Self::parcel(tx, blob)?.ok_or(StoreError::Row(Table::Outbox))?);
         }
         Ok(parcels)
+    }
+
+    /// Failed attempts in a row of one recipient.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn pauses(tx: &Tx, recipient: &IdentityKey) -> Result<Pauses, StoreError> {
+        Ok(tx.read(Table::Pauses, recipient.as_bytes())?.unwrap_or_default())
+    }
+
+    /// Keeps them: without this a node that is started again and again would come back at once each
+    /// time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn keep_pauses(tx: &Tx, recipient: &IdentityKey, pauses: Pauses) -> Result<(), StoreError> {
+        if pauses == Pauses::default() {
+            tx.delete(Table::Pauses, recipient.as_bytes());
+            return Ok(());
+        }
+        tx.write(Table::Pauses, recipient.as_bytes(), &pauses)
+    }
+
+    /// Forgets those of recipients for whom nothing waits any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn drop_old_pauses(tx: &Tx, waiting: &[IdentityKey]) -> Result<(), StoreError> {
+        for (key, _) in tx.scan(Table::Pauses, &[], None, usize::MAX)? {
+            if !waiting.iter().any(|recipient| recipient.as_bytes().as_slice() == key) {
+                tx.delete(Table::Pauses, &key);
+            }
+        }
+        Ok(())
     }
 
     /// Everybody for whom something waits.

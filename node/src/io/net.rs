@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::tls;
-use crate::transport::{ConnId, Effect, Input, RendezvousServer, is_public};
+use crate::transport::{ConnId, DialError, Effect, Input, RendezvousServer, is_public};
 
 /// Reports that may wait for the core: readers stop reading when it is full.
 pub const MAX_REPORTS: usize = 1024;
@@ -93,7 +93,7 @@ impl Network {
                             connection.dial = None;
                         }
                     }
-                    Input::DialFailed { conn } | Input::Eof { conn } => {
+                    Input::DialFailed { conn, .. } | Input::Eof { conn } => {
                         self.connections.remove(conn);
                     }
                     Input::Accepted { .. } | Input::Bytes { .. } | Input::Written { .. } => {}
@@ -159,38 +159,46 @@ async fn dial(
     orders: Orders,
 ) {
     match connect(&to, allow_private).await {
-        Some(stream) => {
+        Ok(stream) => {
             if reports.send(NetEvent::Input(Input::Connected { conn })).await.is_ok() {
                 carry(conn, stream, reports, orders).await;
             }
         }
-        None => {
-            let _ = reports.send(NetEvent::Input(Input::DialFailed { conn })).await;
+        Err(why) => {
+            let _ = reports.send(NetEvent::Input(Input::DialFailed { conn, why })).await;
         }
     }
 }
 
 /// Resolves, checks each address, and connects to the first one that may be dialled and answers:
 /// the address that was checked is the address that is dialled.
-async fn connect(to: &Endpoint, allow_private: bool) -> Option<TcpStream> {
+async fn connect(to: &Endpoint, allow_private: bool) -> Result<TcpStream, DialError> {
     let addresses: Vec<SocketAddr> = match &to.host {
         Host::Address(address) => vec![SocketAddr::new(*address, to.port)],
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), to.port)).await.ok()?.collect(),
+        Host::Name(name) => {
+            let found = tokio::net::lookup_host((name.as_str(), to.port)).await;
+            found.map_err(|_| DialError::NameNotFound)?.collect()
+        }
     };
+    let mut why = DialError::NameNotFound;
     for address in addresses {
         if !allow_private && !is_public(address.ip()) {
             tracing::info!(
                 "an address of a private network was not dialled, because somebody else named it; \
                  in closed networks set node.allow_private_addresses"
             );
+            why = DialError::Private;
             continue;
         }
-        if let Ok(stream) = TcpStream::connect(address).await {
-            let _ = stream.set_nodelay(true);
-            return Some(stream);
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) => why = tls::dial_error(&error),
         }
     }
-    None
+    Err(why)
 }
 
 async fn dial_tls(
@@ -211,14 +219,15 @@ async fn dial_tls(
             }
         }
         failed => {
-            match failed {
-                Ok(Err(error)) => {
-                    let source = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(server = %server.endpoint, %error, source, "no TLS session");
-                }
-                _ => tracing::warn!(server = %server.endpoint, "no TLS session in time"),
-            }
-            let _ = reports.send(NetEvent::Input(Input::DialFailed { conn })).await;
+            let why = if let Ok(Err(error)) = failed {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(server = %server.endpoint, %error, source, "no TLS session");
+                error.reason()
+            } else {
+                tracing::warn!(server = %server.endpoint, "no TLS session in time");
+                DialError::TimedOut
+            };
+            let _ = reports.send(NetEvent::Input(Input::DialFailed { conn, why })).await;
         }
     }
 }
@@ -348,8 +357,19 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
             let endpoint: Endpoint = format!("{host}:{port}").parse().unwrap();
-            assert!(connect(&endpoint, false).await.is_none(), "{host}");
-            assert!(connect(&endpoint, true).await.is_some(), "{host}");
+            assert_eq!(connect(&endpoint, false).await.unwrap_err(), DialError::Private, "{host}");
+            assert!(connect(&endpoint, true).await.is_ok(), "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn why_a_dial_failed_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint: Endpoint = listener.local_addr().unwrap().into();
+        drop(listener);
+        assert_eq!(connect(&endpoint, true).await.unwrap_err(), DialError::Refused);
+        // Reserved for names that never exist (RFC 6761).
+        let endpoint: Endpoint = "nowhere.invalid:1".parse().unwrap();
+        assert_eq!(connect(&endpoint, true).await.unwrap_err(), DialError::NameNotFound);
     }
 }

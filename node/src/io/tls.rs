@@ -23,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::transport::{CertificateFault, DialError};
+
 /// A connection to a server that has proved its name.
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -78,6 +80,51 @@ pub enum TlsError {
     Protocol(Endpoint),
 }
 
+impl TlsError {
+    /// The same in the few words that the rest of the node knows.
+    #[must_use]
+    pub fn reason(&self) -> DialError {
+        match self {
+            Self::NoRoots | Self::ReadCa { .. } | Self::NoCa(_) => DialError::NoAuthority,
+            Self::Setup(_) => DialError::Failed,
+            Self::Name(_) => DialError::Certificate(CertificateFault::OtherName),
+            Self::Unreachable(_, error) => dial_error(error),
+            Self::TimedOut(_) => DialError::TimedOut,
+            Self::Certificate(_, error) => DialError::Certificate(certificate_fault(error)),
+            Self::Handshake(..) | Self::Protocol(_) => DialError::Protocol,
+        }
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a person can do nothing about the others")]
+fn certificate_fault(error: &rustls::Error) -> CertificateFault {
+    use rustls::CertificateError as E;
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return CertificateFault::Unacceptable;
+    };
+    match error {
+        E::Expired | E::ExpiredContext { .. } => CertificateFault::Expired,
+        E::NotValidYet | E::NotValidYetContext { .. } => CertificateFault::NotYetValid,
+        E::NotValidForName | E::NotValidForNameContext { .. } => CertificateFault::OtherName,
+        // An authority of the same name, with another key.
+        E::UnknownIssuer | E::BadSignature => CertificateFault::UnknownIssuer,
+        _ => CertificateFault::Unacceptable,
+    }
+}
+
+/// Why there is no TCP connection.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others say nothing to a person")]
+pub(super) fn dial_error(error: &io::Error) -> DialError {
+    match error.kind() {
+        io::ErrorKind::NotFound => DialError::NameNotFound,
+        io::ErrorKind::ConnectionRefused => DialError::Refused,
+        io::ErrorKind::TimedOut => DialError::TimedOut,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => DialError::NoRoute,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => DialError::HungUp,
+        _ => DialError::Failed,
+    }
+}
+
 /// How to judge servers: by the certificates in `ca` alone, or without it by the system's roots.
 ///
 /// # Errors
@@ -131,8 +178,11 @@ async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = match &endpoint.host {
         Host::Address(address) => vec![SocketAddr::new(*address, endpoint.port)],
         Host::Name(name) => {
-            let resolved = tokio::net::lookup_host((name.as_str(), endpoint.port)).await?;
-            resolved.take(MAX_ADDRESSES).collect()
+            let resolved = tokio::net::lookup_host((name.as_str(), endpoint.port)).await;
+            resolved
+                .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?
+                .take(MAX_ADDRESSES)
+                .collect()
         }
     };
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);

@@ -9,7 +9,7 @@ use sremp_common::time::Now;
 
 use super::mailboxes::RETIRED_FOR;
 use super::{Node, NodeError};
-use crate::api::{ConnectionKind, Trust};
+use crate::api::{ConnectionKind, PathPolicy, Trust};
 use crate::conversations::{Conversation, Requests, Standing};
 use crate::delivery::Inbox;
 use crate::identity::{Contacts, Tokens};
@@ -76,11 +76,17 @@ impl Node {
         let mut known = BTreeSet::new();
         let mut rejected = BTreeSet::new();
         let mut fellows = BTreeSet::new();
+        let mut relay_only = BTreeSet::new();
         for contact in Contacts::all(tx)? {
             if contact.trust == Trust::Rejected {
                 rejected.insert(contact.key);
             } else {
                 known.insert(contact.key);
+            }
+            // A friend's node that keeps a mailbox for us, or for whom we keep one, is a relay, too.
+            let keeps = contact.relay_allowed || self.mailboxes.contains_key(&contact.key);
+            if contact.path.unwrap_or(self.config.path) == PathPolicy::Relay && !keeps {
+                relay_only.insert(contact.key);
             }
         }
         let mut known_groups = std::mem::take(&mut self.fellows_of);
@@ -103,6 +109,7 @@ impl Node {
         self.fellows = fellows.difference(&rejected).copied().collect();
         self.transport.set_known(known);
         self.transport.set_rejected(rejected, now);
+        self.transport.set_relay_only(relay_only, now);
         Ok(())
     }
 
@@ -130,7 +137,7 @@ impl Node {
     /// Somebody is reachable now: what waits for them goes at once.
     fn in_sight(&mut self, tx: &Tx, key: IdentityKey, now: Now) -> Result<(), NodeError> {
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.wake();
+            lane.in_sight();
             self.awake.insert(key);
         }
         if self.fetches.contains_key(&key) {
@@ -148,6 +155,7 @@ impl Node {
         if let Some(mailbox) = self.mailboxes.get_mut(peer) {
             let was_open = std::mem::take(&mut mailbox.open);
             if was_open {
+                mailbox.error = Some("the connection was lost; it is dialled again".to_owned());
                 self.tell_connection(tx, peer, ConnectionKind::Relay, false, now)?;
             }
         }

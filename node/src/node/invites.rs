@@ -25,7 +25,7 @@ use super::{Call, Node, NodeError};
 use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
 use crate::conversations::invite::INVITE_LIFETIME;
 use crate::conversations::{Conversation, ConversationId, History, Invites, Unheard};
-use crate::delivery::Backoff;
+use crate::delivery::{Backoff, Trouble};
 use crate::groups::{Change, CheckedKeyPackage, GroupError, KeyPackageError};
 use crate::identity::{Contacts, Fellows, Reach};
 use crate::store::{Table, Tx};
@@ -81,6 +81,8 @@ pub(super) struct Fetch {
     told_to_wait: BTreeMap<IdentityKey, Instant>,
     /// What is worked for at a relay, because no token opens the mailbox there.
     pub(super) labour: Option<Labour>,
+    /// What the last place that was asked came to.
+    trouble: Option<Trouble>,
 }
 
 impl Fetch {
@@ -89,14 +91,15 @@ impl Fetch {
         if let Some(labour) = &self.labour {
             return format!("{}; it goes out by itself afterwards", labour.progress());
         }
-        let reason = if self.needs_link {
+        if self.needs_link {
             "you have no link of theirs, and nobody takes work in its place; ask them for a link"
+                .to_owned()
         } else if self.refused {
-            "they do not accept the link that you have; ask them for a new one"
+            "they do not accept the link that you have; ask them for a new one".to_owned()
         } else {
-            "they have not been reached yet; it goes out by itself when they are"
-        };
-        reason.to_owned()
+            let why = self.trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+            format!("they have not been reached yet{why}; it goes out by itself when they are")
+        }
     }
 
     /// When the search goes on by itself.
@@ -291,6 +294,9 @@ impl Node {
             fetch.refused = error.code == ErrorCode::NotAdmitted && !is_worked;
             fetch.needs_link = fetch.refused && !has_link;
             fetch.wait_for(asked.unwrap_or(who), error, now);
+        }
+        if let (Err(error), Some(fetch)) = (&result, self.fetches.get_mut(&who)) {
+            fetch.trouble = Some(Trouble::of_call(error));
         }
         let package = match result {
             Ok(Message::KeyPackageTaken(taken)) => {

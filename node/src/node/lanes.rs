@@ -13,13 +13,17 @@ use sremp_common::wire::{
 use super::{Call, Node, NodeError};
 use crate::api::{EventBody, MessageState, PathPolicy};
 use crate::conversations::History;
-use crate::delivery::{Company, Lane, Means, Outbox, Parcel, Path, Purpose, Shipment, Step};
+use crate::delivery::{
+    Company, Lane, Means, Outbox, Parcel, Path, Pauses, Purpose, Shipment, Step, Trouble, Way,
+};
 use crate::identity::{Contacts, Reach};
 use crate::store::Tx;
 use crate::transport::{CallError, Candidate, Target};
 
 /// Longest wait that a keeper of mailboxes can make us keep.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// As fast as this is a slow uplink at least: 32 KiB a second, as calls are timed.
+const BYTES_PER_MILLISECOND: usize = 32;
 /// Why a parcel is given up after its lifetime.
 const TOO_OLD: &str = "no mailbox took it for 30 days";
 
@@ -28,8 +32,10 @@ const GIVEN_UP_AT_ONCE: usize = 256;
 
 impl Node {
     pub(super) fn load_lanes(&mut self, tx: &Tx) -> Result<(), NodeError> {
-        for recipient in Outbox::recipients(tx)? {
-            self.lanes.insert(recipient, Lane::default());
+        let recipients = Outbox::recipients(tx)?;
+        Outbox::drop_old_pauses(tx, &recipients)?;
+        for recipient in recipients {
+            self.lanes.insert(recipient, Lane::resumed(Outbox::pauses(tx, &recipient)?));
             self.awake.insert(recipient);
         }
         Ok(())
@@ -62,8 +68,10 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Some(mut lane) = self.lanes.remove(recipient) else { return Ok(()) };
         let result = self.move_lane_out(tx, recipient, &mut lane, now);
+        let pauses = lane.changed_pauses();
         self.lanes.insert(*recipient, lane);
-        result
+        result?;
+        Ok(pauses.map_or(Ok(()), |pauses| Outbox::keep_pauses(tx, recipient, pauses))?)
     }
 
     fn move_lane_out(
@@ -73,6 +81,9 @@ impl Node {
         lane: &mut Lane,
         now: Now,
     ) -> Result<(), NodeError> {
+        if lane.is_silent(now.instant) {
+            self.copy_to_relay(tx, recipient, lane, now)?;
+        }
         let parcels = next_parcels(tx, recipient, lane, 1)?;
         let Some(first) = parcels.first() else {
             lane.rest();
@@ -108,6 +119,28 @@ impl Node {
                 self.look_up(tx, recipient, now)?;
             }
             Step::Wait(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What an open session does not answer goes to a relay of the recipient as well.
+    fn copy_to_relay(
+        &mut self,
+        tx: &Tx,
+        recipient: &IdentityKey,
+        lane: &mut Lane,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let reach = Reach::of(tx, recipient)?;
+        let relays = usable(&reach, lane, now.instant);
+        let means = self.means(tx, recipient, &reach, relays.len())?;
+        for (blob, path) in lane.silent(means, now.instant) {
+            match Outbox::parcel(tx, blob)? {
+                Some(parcel) if Outbox::waits(tx, recipient, blob)? => {
+                    self.send_parcel(tx, &parcel, recipient, path, &relays, &reach, lane, now)?;
+                }
+                Some(_) | None => lane.gone(blob),
+            }
         }
         Ok(())
     }
@@ -165,20 +198,24 @@ impl Node {
         let addressed = Recipient { identity_key: *recipient, admission };
         match path {
             Path::Direct => {
-                lane.sent(parcel.blob, path);
+                let people = vec![addressed];
                 let target = Target::Peer(*recipient);
-                self.store(tx, target, None, &[], parcel.blob, vec![addressed], now)
+                match self.store(tx, target, None, &[], parcel.blob, people, now)? {
+                    Some(bytes) => lane.sent(parcel.blob, path, time_for(bytes), now.instant),
+                    None => lane.gone(parcel.blob),
+                }
             }
             Path::Relay(place) => {
                 let Some(relay) = relays.get(place) else { return Ok(()) };
+                let came_back = lane.has_failed(parcel.blob) || lane.has_under_way(parcel.blob);
                 let company = if lane.alone {
                     Company::Alone
-                } else if parcel.has_others() && lane.has_failed(parcel.blob) {
+                } else if parcel.has_others() && came_back {
                     Company::Soon
                 } else {
                     Company::Now
                 };
-                lane.sent(parcel.blob, path);
+                lane.sent(parcel.blob, path, Duration::ZERO, now.instant);
                 let Parcel { blob, group, .. } = *parcel;
                 self.shipments.add(relay, blob, group, addressed, company, now.instant);
                 let others = relays.iter().enumerate().filter(|(other, _)| *other != place);
@@ -186,9 +223,9 @@ impl Node {
                     lane.copied(blob, other.identity_key);
                     self.shipments.add(other, blob, group, addressed, company, now.instant);
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// Sends what the lanes have let go: one message for each relay and blob.
@@ -202,6 +239,7 @@ impl Node {
         Ok(())
     }
 
+    /// Sends a blob; answers how many bytes it has, nothing when it is gone.
     #[expect(clippy::too_many_arguments, reason = "one blob, its recipients, and the way there")]
     fn store(
         &mut self,
@@ -212,22 +250,23 @@ impl Node {
         blob: u64,
         recipients: Vec<Recipient>,
         now: Now,
-    ) -> Result<(), NodeError> {
+    ) -> Result<Option<usize>, NodeError> {
         let people: Vec<_> = recipients.iter().map(|recipient| recipient.identity_key).collect();
         let Some(bytes) = Outbox::bytes(tx, blob)? else {
             for recipient in &people {
                 self.lanes.entry(*recipient).or_default().gone(blob);
             }
             Outbox::finish(tx, blob, &people, false)?;
-            return Ok(());
+            return Ok(None);
         };
+        let length = bytes.len();
         let message = Message::StoreMessage(StoreMessage {
             blob: Bin::new(bytes).unwrap_or_default(),
             recipients: List::truncated(recipients),
         });
         let call = Call::Store { relay, recipients: people, blob };
         self.call(target, candidates, message, call, now);
-        Ok(())
+        Ok(Some(length))
     }
 
     /// The answer to a store, for each of its recipients.
@@ -240,6 +279,7 @@ impl Node {
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
+        let way = if relay.is_some() { Way::Relay } else { Way::Direct };
         let mut copies = BTreeSet::new();
         if let Some(relay) = relay {
             for recipient in &recipients {
@@ -249,7 +289,7 @@ impl Node {
                 }
             }
         }
-        let Some(parcel) = Outbox::parcel(tx, blob)? else { return Ok(()) };
+        let parcel = Outbox::parcel(tx, blob)?;
         let alone = recipients.len() > 1 && is_refused_as_a_whole(&result);
         let outcomes = outcomes(result, recipients.len());
         let mut stored = Vec::new();
@@ -257,15 +297,24 @@ impl Node {
         for (recipient, outcome) in recipients.into_iter().zip(outcomes) {
             self.awake.insert(recipient);
             let waits = Outbox::waits(tx, &recipient, blob)?;
-            let outcome = if waits { outcome } else { Outcome::Stored };
+            let Some(parcel) = parcel.as_ref().filter(|_| waits) else {
+                // It is settled: another mailbox had it first, or it was given up.
+                if let Some(lane) = self.lanes.get_mut(&recipient) {
+                    match outcome {
+                        Outcome::Stored => lane.stored(blob, way, now.instant),
+                        Outcome::TryAgain(..) | Outcome::Hopeless(_) => lane.gone(blob),
+                    }
+                }
+                continue;
+            };
             match outcome {
                 Outcome::Stored => {
-                    self.lanes.entry(recipient).or_default().stored(blob);
+                    self.lanes.entry(recipient).or_default().stored(blob, way, now.instant);
                     stored.push(recipient);
                 }
                 // The first copy decides.
-                Outcome::TryAgain(_) | Outcome::Hopeless(_) if copies.contains(&recipient) => {}
-                Outcome::TryAgain(at_least) => {
+                Outcome::TryAgain(..) | Outcome::Hopeless(_) if copies.contains(&recipient) => {}
+                Outcome::TryAgain(at_least, trouble) => {
                     let expired = now.wall.since(parcel.made) > parcel.purpose.lifetime();
                     let reach = Reach::of(tx, &recipient)?;
                     let lane = self.lanes.entry(recipient).or_default();
@@ -275,7 +324,8 @@ impl Node {
                     if let Some(relay) = relay.filter(|_| !at_least.is_zero()) {
                         lane.relay_waits(relay, at_least, now.instant);
                     }
-                    lane.failed(blob, means, at_least, &mut self.entropy, now.instant);
+                    lane.note_trouble(way, trouble);
+                    lane.failed(blob, way, means, at_least, &mut self.entropy, now.instant);
                     lane.alone |= alone;
                     if expired {
                         lane.gone(blob);
@@ -283,11 +333,15 @@ impl Node {
                     }
                 }
                 Outcome::Hopeless(why) => {
-                    self.lanes.entry(recipient).or_default().stored(blob);
-                    given_up.entry(why).or_default().push(recipient);
+                    let lane = self.lanes.entry(recipient).or_default();
+                    if !lane.is_elsewhere(blob, way) {
+                        lane.stored(blob, way, now.instant);
+                        given_up.entry(why).or_default().push(recipient);
+                    }
                 }
             }
         }
+        let Some(parcel) = parcel else { return Ok(()) };
         let parcel = Outbox::finish(tx, blob, &stored, true)?.unwrap_or(parcel);
         self.parcel_stored(tx, &parcel, &stored, now)?;
         for (why, recipients) in given_up {
@@ -354,7 +408,7 @@ impl Node {
             }
         }
         self.lanes.remove(recipient);
-        Ok(())
+        Ok(Outbox::keep_pauses(tx, recipient, Pauses::default())?)
     }
 
     fn give_up(
@@ -429,7 +483,7 @@ fn next_parcels(
 #[derive(Clone, Copy)]
 enum Outcome {
     Stored,
-    TryAgain(Duration),
+    TryAgain(Duration, Trouble),
     Hopeless(&'static str),
 }
 
@@ -438,21 +492,23 @@ fn outcomes(result: Result<Message, CallError>, count: usize) -> Vec<Outcome> {
     let whole = match result {
         Ok(Message::StoreResponse(StoreResponse { results })) => {
             let outcomes = results.iter().map(outcome);
-            let missing = std::iter::repeat(Outcome::TryAgain(Duration::ZERO));
+            let missing = std::iter::repeat(Outcome::TryAgain(Duration::ZERO, Trouble::Broken));
             return outcomes.chain(missing).take(count).collect();
         }
-        Err(CallError::Refused(error)) => Outcome::TryAgain(refused_for(error.retry_after)),
-        // Answered at once, without anything having left: trying again at once would never end.
-        Err(CallError::Busy | CallError::Unsendable | CallError::Rejected) => {
-            Outcome::TryAgain(refused_for(None))
+        Ok(_) => Outcome::TryAgain(Duration::ZERO, Trouble::Broken),
+        Err(error) => {
+            let at_least = match &error {
+                CallError::Refused(body) => refused_for(body.retry_after),
+                // Answered at once, without anything having left: trying again at once would never
+                // end.
+                CallError::Busy | CallError::Unsendable | CallError::Rejected => refused_for(None),
+                CallError::Unreachable(_)
+                | CallError::TimedOut
+                | CallError::Closed
+                | CallError::Misbehaved(_) => Duration::ZERO,
+            };
+            Outcome::TryAgain(at_least, Trouble::of_call(&error))
         }
-        Ok(_)
-        | Err(
-            CallError::Unreachable
-            | CallError::TimedOut
-            | CallError::Closed
-            | CallError::Misbehaved(_),
-        ) => Outcome::TryAgain(Duration::ZERO),
     };
     vec![whole; count]
 }
@@ -463,8 +519,14 @@ fn outcome(result: &StoreResult) -> Outcome {
         Some(ErrorCode::TooLarge) => {
             Outcome::Hopeless("it is larger than the recipient's mailboxes take")
         }
-        Some(_) => Outcome::TryAgain(refused_for(result.retry_after)),
+        Some(code) => Outcome::TryAgain(refused_for(result.retry_after), Trouble::of_refusal(code)),
     }
+}
+
+/// Time more that an answer may take for so many bytes: a large blob on a slow uplink is not a silent
+/// peer, and would only be slower if it went out twice.
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_millis(u64::try_from(bytes / BYTES_PER_MILLISECOND).unwrap_or(u64::MAX))
 }
 
 /// Whether the message was answered, but not for each recipient: one of them may be the reason.

@@ -24,7 +24,7 @@ use crate::api::{RelayRecordView, RelayView};
 use crate::delivery::Verdict;
 use crate::identity::Tokens;
 use crate::store::{StoreError, Table, Tx, decode_row};
-use crate::transport::{CallError, Origin, Target};
+use crate::transport::{CallError, DialError, Origin, Target};
 
 /// Relays that a node uses, retired ones included.
 pub(super) const MAX_MAILBOXES: usize = 16;
@@ -172,7 +172,7 @@ impl Node {
                     self.transport.relay_waits(&relay, now.instant + wait_of(seconds));
                 }
                 // A relay that refuses, or does not answer, is dialled anew, with growing pauses.
-                if !matches!(error, CallError::Closed | CallError::Unreachable) {
+                if !matches!(error, CallError::Closed | CallError::Unreachable(_)) {
                     let code = ErrorCode::Goodbye;
                     self.transport.close_peer(&relay, code, now);
                 }
@@ -430,6 +430,13 @@ impl Node {
         for relay in relays {
             let message = Message::RetrieveMessages(RetrieveMessages { window: MAX_WINDOW });
             self.call_relay(relay, Step::Retrieve, message, now);
+        }
+    }
+
+    /// A relay of ours could not be dialled: its owner is told why.
+    pub(super) fn relay_unreached(&mut self, relay: &IdentityKey, why: DialError) {
+        if let Some(mailbox) = self.mailboxes.get_mut(relay).filter(|mailbox| !mailbox.open) {
+            mailbox.error = Some(CallError::Unreachable(why).to_string());
         }
     }
 

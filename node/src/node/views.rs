@@ -9,8 +9,8 @@ use sremp_common::time::{Now, Timestamp};
 use super::{Node, NodeError};
 use crate::api::{
     ContactView, Direction, GroupRow, GroupState, GroupView, IdentityView, MemberView, MessageKind,
-    MessageState, MessageView, PathState, RecipientView, RelayRecordView, Reply, Role, SessionView,
-    StatusView,
+    MessageState, MessageView, PathPolicy, PathState, RecipientView, RelayRecordView, Reply, Role,
+    SessionView, StatusView,
 };
 use crate::conversations::{
     Conversation, ConversationId, History, Invites, MessageRow, Requests, Standing,
@@ -72,12 +72,13 @@ impl Node {
         let mut recipients = Vec::new();
         if with_recipients {
             for (key, state) in &row.recipients {
+                let waits = row.outgoing && *state == MessageState::Queued;
                 recipients.push(RecipientView {
                     id: key.to_string(),
                     name: self.name_of(tx, key)?,
                     is_machine_account: self.is_machine(tx, key)?,
                     state: *state,
-                    error: None,
+                    error: if waits { self.waits_at(tx, key)? } else { None },
                 });
             }
         }
@@ -100,18 +101,13 @@ impl Node {
             sent_at: row.sent_at,
             received_at: row.received_at,
             state: row.state,
-            error: row.error.clone().or_else(|| self.waits_for(row)),
+            error: match &row.error {
+                Some(error) => Some(error.clone()),
+                None => self.waits_for(tx, row)?,
+            },
             final_state: if row.receipts { MessageState::Read } else { MessageState::Sent },
             recipients,
         })
-    }
-
-    /// What an own message waits for that could not even be encrypted yet.
-    fn waits_for(&self, row: &MessageRow) -> Option<String> {
-        let waits = row.outgoing && row.state == MessageState::Queued && row.sealed_in.is_none();
-        let ConversationId::Contact(peer) = row.conversation else { return None };
-        let fetch = self.fetches.get(&peer).filter(|_| waits)?;
-        Some(fetch.reason())
     }
 
     pub(super) fn contact_view(
@@ -123,7 +119,9 @@ impl Node {
         let data = identity.as_ref().map(|identity| identity.data());
         let reach = Reach::of(tx, &contact.key)?;
         let relayed = self.lanes.get(&contact.key).is_some_and(|lane| lane.relayed);
-        let path = if self.transport.has_session(&contact.key) {
+        // A friend's node that is a relay of ours has a session all the same.
+        let direct = self.path_policy(tx, &contact.key)? != PathPolicy::Relay;
+        let path = if direct && self.transport.has_session(&contact.key) {
             PathState::Direct
         } else if relayed {
             PathState::Relay

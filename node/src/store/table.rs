@@ -43,6 +43,8 @@ tables! {
     OutboxProgress = "outbox-progress",
     /// The bytes of it.
     OutboxBlobs = "outbox-blobs",
+    /// How often in a row nothing has got through to somebody for whom something waits.
+    Pauses = "pauses",
     /// What became of inputs.
     Verdicts = "verdicts",
     /// Inputs that wait for something.

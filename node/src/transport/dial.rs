@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sremp_common::time::Instant;
 
-use super::ConnId;
 use super::address::{Candidate, in_dialling_order};
+use super::{ConnId, DialError};
 
 /// Time between the starts of two attempts (design: RFC 8305's connection attempt delay).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -26,6 +26,8 @@ pub(super) struct Dial {
     seen: BTreeSet<Candidate>,
     attempts: BTreeSet<ConnId>,
     next_start: Instant,
+    /// What the last attempt came to.
+    trouble: DialError,
 }
 
 impl Dial {
@@ -35,11 +37,16 @@ impl Dial {
             seen: BTreeSet::new(),
             attempts: BTreeSet::new(),
             next_start: now,
+            trouble: DialError::NoAddress,
         }
     }
 
     /// Adds the candidates that may be dialled and are new.
     pub(super) fn add(&mut self, candidates: &[Candidate], allow_private: bool) {
+        if !candidates.is_empty() && self.seen.is_empty() {
+            // What follows if none of them may be dialled.
+            self.trouble = DialError::Private;
+        }
         for candidate in in_dialling_order(candidates, allow_private) {
             if self.seen.len() < MAX_CANDIDATES && self.seen.insert(candidate.clone()) {
                 self.waiting.push_back(candidate);
@@ -60,10 +67,16 @@ impl Dial {
     }
 
     /// An attempt has failed: the next need not wait for its turn.
-    pub(super) fn failed(&mut self, conn: ConnId, now: Instant) {
+    pub(super) fn failed(&mut self, conn: ConnId, why: DialError, now: Instant) {
         if self.attempts.remove(&conn) {
             self.next_start = now;
+            self.trouble = why;
         }
+    }
+
+    /// Why it is in vain, once it is.
+    pub(super) const fn trouble(&self) -> DialError {
+        self.trouble
     }
 
     /// Nothing under way and nothing left.
@@ -103,7 +116,7 @@ mod tests {
         assert_eq!(dial.poll_timeout(), Some(at(250)));
         assert!(dial.next_due(at(250)).is_some());
         dial.started(3, at(250));
-        dial.failed(1, at(300));
+        dial.failed(1, DialError::Refused, at(300));
         assert!(dial.next_due(at(300)).is_some());
         dial.started(5, at(300));
         assert_eq!(dial.next_due(at(301)), None);

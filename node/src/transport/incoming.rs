@@ -67,6 +67,9 @@ impl Transport {
             // The same as when there is no room: it is not told why.
             return self.end(conn, End::Orderly(ErrorCode::Unavailable), now);
         }
+        if self.relay_only.contains(&key) {
+            return self.end(conn, End::Orderly(ErrorCode::Unavailable), now);
+        }
         if !self.is_known(&key) && !self.has_room_for_stranger() {
             Counters::count(&mut self.counters.refused_full);
             return self.end(conn, End::Orderly(ErrorCode::Unavailable), now);

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sremp_common::connection::{Caller, Closed, Connection, Event as Heard, Peer, Role};
+use sremp_common::connection::{
+    Caller, Closed, Connection, ConnectionError, Event as Heard, Peer, Role,
+};
 use sremp_common::id::IdentityKey;
 use sremp_common::identity::VerifiedIdentity;
+use sremp_common::noise::HandshakeError;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::ErrorCode;
 
@@ -13,7 +16,7 @@ use super::dial::HANDSHAKE_PATIENCE;
 use super::link::LinkKey;
 use super::session::{ANONYMOUS_IDLE, MAX_QUEUED_BYTES, STRANGER_IDLE, Session, Way};
 use super::status::Counters;
-use super::{CallError, ConnId, Effect, Event, Transport};
+use super::{CallError, ConnId, DialError, Effect, Event, Transport};
 
 /// Two sessions of one pair that are established within this time come from two dials at once.
 /// A later one comes from a peer that has lost the earlier one, even if we have not noticed.
@@ -175,6 +178,9 @@ impl Transport {
 
     fn closed(&mut self, conn: ConnId, closed: &Closed, now: Now) {
         let is_open = self.sessions.get(&conn).is_some_and(|session| session.open.is_some());
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.trouble = trouble(closed);
+        }
         match (is_open, closed) {
             (false, _) => Counters::count(&mut self.counters.handshakes_failed),
             (true, Closed::Clean(_)) => {}
@@ -200,7 +206,7 @@ impl Transport {
         let Some(open) = session.open else {
             if let Way::Dialled(key) = session.way {
                 Counters::count(&mut self.counters.dials_failed);
-                self.attempt_failed(key, conn, now);
+                self.attempt_failed(key, conn, session.trouble, now);
             }
             return;
         };
@@ -248,5 +254,33 @@ impl Transport {
             connection.handle_timeout(now);
             self.hear(conn, now);
         }
+    }
+}
+
+/// Why an attempt whose connection ended so is no session.
+const fn trouble(closed: &Closed) -> DialError {
+    match closed {
+        Closed::Clean(ErrorCode::VersionMismatch) => DialError::Protocol,
+        Closed::Clean(_) | Closed::Unclean => DialError::HungUp,
+        Closed::Failed(error) => match error {
+            ConnectionError::Handshake(HandshakeError::WrongIdentity { .. }) => {
+                DialError::WrongIdentity
+            }
+            ConnectionError::HandshakeCutOff => DialError::HungUp,
+            ConnectionError::HandshakeTimedOut
+            | ConnectionError::FrameTimedOut
+            | ConnectionError::Silent => DialError::TimedOut,
+            ConnectionError::Handshake(_)
+            | ConnectionError::Frame(_)
+            | ConnectionError::Session(_)
+            | ConnectionError::Chunk(_)
+            | ConnectionError::Malformed(_)
+            | ConnectionError::WrongDirection(_)
+            | ConnectionError::NeverAsked(_)
+            | ConnectionError::DuplicateRequest(_)
+            | ConnectionError::TooManyRequests
+            | ConnectionError::NotAllowed(_)
+            | ConnectionError::NotPolled => DialError::Protocol,
+        },
     }
 }

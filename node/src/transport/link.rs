@@ -12,7 +12,7 @@ use super::call::{Body, CallId, Expected, Place, Sent};
 use super::dial::{CONNECT_TIMEOUT, Dial};
 use super::session::{Session, Way};
 use super::status::Counters;
-use super::{CallError, ConnId, Effect, Event, Origin, Transport};
+use super::{CallError, ConnId, DialError, Effect, Event, Origin, Transport};
 
 /// Calls that wait at one link.
 const MAX_WAITING: usize = 1024;
@@ -86,11 +86,11 @@ impl Transport {
         candidates: &[Candidate],
         now: Now,
     ) -> Result<(), CallError> {
-        if self.rejected.contains(key.identity()) {
+        if self.rejected.contains(key.identity()) || self.is_relay_only(&key) {
             return Err(CallError::Rejected);
         }
         if *key.identity() == self.own_key() {
-            return Err(CallError::Unreachable);
+            return Err(CallError::Unreachable(DialError::NoAddress));
         }
         if !self.links.contains_key(&key) && self.links.len() >= MAX_LINKS {
             return Err(CallError::Busy);
@@ -102,9 +102,10 @@ impl Transport {
         let dial = link.dial.get_or_insert_with(|| Dial::new(now.instant));
         dial.add(candidates, self.config.allow_private_addresses);
         if dial.is_over() {
+            let why = dial.trouble();
             link.dial = None;
             self.drop_unused_link(key);
-            return Err(CallError::Unreachable);
+            return Err(CallError::Unreachable(why));
         }
         Ok(())
     }
@@ -168,19 +169,20 @@ impl Transport {
             });
         }
         if dial.is_over() {
-            self.dial_was_in_vain(key, now);
+            let why = dial.trouble();
+            self.dial_was_in_vain(key, why, now);
         }
     }
 
-    fn dial_was_in_vain(&mut self, key: LinkKey, now: Now) {
+    fn dial_was_in_vain(&mut self, key: LinkKey, why: DialError, now: Now) {
         let Some(link) = self.links.get_mut(&key) else { return };
         link.dial = None;
         for id in std::mem::take(&mut link.waiting) {
-            self.answer(id, Err(CallError::Unreachable));
+            self.answer(id, Err(CallError::Unreachable(why)));
         }
         self.drop_unused_link(key);
         if let LinkKey::Identified(peer) = key {
-            self.events.push_back(Event::Unreached { peer });
+            self.events.push_back(Event::Unreached { peer, why });
         }
         self.relay_went_down(key, now);
     }
@@ -196,9 +198,9 @@ impl Transport {
     }
 
     /// An attempt has ended without a session.
-    pub(super) fn attempt_failed(&mut self, key: LinkKey, conn: ConnId, now: Now) {
+    pub(super) fn attempt_failed(&mut self, key: LinkKey, conn: ConnId, why: DialError, now: Now) {
         if let Some(dial) = self.links.get_mut(&key).and_then(|link| link.dial.as_mut()) {
-            dial.failed(conn, now.instant);
+            dial.failed(conn, why, now.instant);
             self.advance_dial(key, now);
         }
     }
@@ -256,10 +258,16 @@ impl Transport {
             .collect();
         for (relay, candidates) in due {
             let key = LinkKey::Identified(relay);
-            if self.prepare_link(key, &candidates, now).is_ok() {
-                self.advance_dial(key, now);
-            } else if let Some(keep) = self.relays.get_mut(&relay) {
-                keep.went_down(now.instant, &mut self.entropy);
+            match self.prepare_link(key, &candidates, now) {
+                Ok(()) => self.advance_dial(key, now),
+                Err(error) => {
+                    if let CallError::Unreachable(why) = error {
+                        self.events.push_back(Event::Unreached { peer: relay, why });
+                    }
+                    if let Some(keep) = self.relays.get_mut(&relay) {
+                        keep.went_down(now.instant, &mut self.entropy);
+                    }
+                }
             }
         }
     }

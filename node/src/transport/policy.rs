@@ -110,6 +110,25 @@ impl Transport {
         self.debug_check();
     }
 
+    /// Replaces the list of those who do not learn our address: no session with them is dialled,
+    /// kept or let in, though a session that does not say who we are may use the relay in their node.
+    pub fn set_relay_only(&mut self, relay_only: BTreeSet<IdentityKey>, now: Now) {
+        self.relay_only = relay_only;
+        let shut: Vec<_> =
+            self.links.keys().filter(|key| self.is_relay_only(key)).copied().collect();
+        for key in shut {
+            self.give_up_link(key, &CallError::Closed, now);
+            if let Some(conn) = self.links.get(&key).and_then(|link| link.session) {
+                self.end(conn, End::Orderly(ErrorCode::Goodbye), now);
+            }
+        }
+        self.debug_check();
+    }
+
+    pub(super) fn is_relay_only(&self, key: &LinkKey) -> bool {
+        matches!(key, LinkKey::Identified(peer) if self.relay_only.contains(peer))
+    }
+
     /// Replaces the list of rendezvous servers, of which the first 16 count. Calls that wait for
     /// a place whose server changes are answered with [`CallError::Closed`].
     pub fn set_rendezvous(&mut self, mut servers: Vec<RendezvousServer>) {

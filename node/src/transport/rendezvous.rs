@@ -14,7 +14,7 @@ use sremp_common::wire::{Message, Register, RequestId};
 
 use super::call::{Body, CallId, Expected, Place, Sent};
 use super::status::Counters;
-use super::{CallError, ConnId, Effect, RendezvousServer, Transport};
+use super::{CallError, ConnId, DialError, Effect, RendezvousServer, Transport};
 
 /// Calls that wait at, or are sent to, one server.
 const MAX_CALLS: usize = 64;
@@ -83,7 +83,7 @@ impl Transport {
             return self.answer_now(tag, CallError::Unsendable);
         };
         let Some(server) = self.servers.get_mut(place) else {
-            return self.answer_now(tag, CallError::Unreachable);
+            return self.answer_now(tag, CallError::Unreachable(DialError::NoAddress));
         };
         if server.load() >= MAX_CALLS {
             return self.answer_now(tag, CallError::Busy);
@@ -201,10 +201,10 @@ impl Transport {
     }
 
     /// TLS failed, or the stream ended.
-    pub(super) fn server_ended(&mut self, place: usize) {
+    pub(super) fn server_ended(&mut self, place: usize, why: DialError) {
         let Some(server) = self.servers.get(place) else { return };
         let was_open = server.wire.as_ref().is_some_and(|wire| wire.exporter.is_some());
-        let error = if was_open { CallError::Closed } else { CallError::Unreachable };
+        let error = if was_open { CallError::Closed } else { CallError::Unreachable(why) };
         self.drop_server_wire(place, &error);
     }
 
@@ -225,7 +225,7 @@ impl Transport {
         for place in 0..self.servers.len() {
             let Some(server) = self.servers.get(place) else { continue };
             if server.poll_timeout().is_some_and(|at| at <= now.instant) {
-                self.drop_server_wire(place, &CallError::Unreachable);
+                self.drop_server_wire(place, &CallError::Unreachable(DialError::TimedOut));
             }
         }
     }

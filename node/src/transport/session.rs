@@ -14,7 +14,7 @@ use sremp_common::wire::RequestId;
 
 use super::call::CallId;
 use super::link::LinkKey;
-use super::{ConnId, Effect};
+use super::{ConnId, DialError, Effect};
 
 /// Bytes that the shell may hold unwritten for one connection. The rest stays in the connection,
 /// where small messages still overtake large ones, and where slow readers are noticed.
@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) writing: usize,
     /// How often bytes have come: tells whether anything came since a call went out.
     pub(super) heard: u64,
+    /// Why it is no session, should it end before it is one.
+    pub(super) trouble: DialError,
 }
 
 /// What an established session has.
@@ -76,7 +78,15 @@ impl Session {
         connection: Option<Box<Connection>>,
         deadline: Instant,
     ) -> Self {
-        Self { way, connection, deadline: Some(deadline), open: None, writing: 0, heard: 0 }
+        Self {
+            way,
+            connection,
+            deadline: Some(deadline),
+            open: None,
+            writing: 0,
+            heard: 0,
+            trouble: DialError::TimedOut,
+        }
     }
 
     pub(super) fn opened(&mut self, peer: Option<Arc<VerifiedIdentity>>, now: Now) {

@@ -13,8 +13,9 @@ use sremp_common::wire::{
 use super::calls::first_incoming;
 use super::world::{World, ask, at, local};
 use crate::transport::{
-    CallError, Candidate, ConnId, Effect, Input, MAX_HALF_OPEN, MAX_HALF_OPEN_PER_NETWORK,
-    MAX_STRANGER_SESSIONS, Target, Transport, TransportConfig, WRITE_WINDOW,
+    CallError, Candidate, ConnId, DialError, Effect, Input, MAX_HALF_OPEN,
+    MAX_HALF_OPEN_PER_NETWORK, MAX_STRANGER_SESSIONS, Target, Transport, TransportConfig,
+    WRITE_WINDOW,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -89,7 +90,7 @@ fn a_number_that_is_taken_or_odd_is_misuse_and_harms_nobody() {
     // Nor do reports about connections that are long gone.
     for conn in [2, 3, 99] {
         transport.handle(Input::Connected { conn }, at(1));
-        transport.handle(Input::DialFailed { conn: 99 }, at(1));
+        transport.handle(Input::DialFailed { conn: 99, why: DialError::Refused }, at(1));
         transport.handle(Input::Written { conn, bytes: 5 }, at(1));
         transport.handle(Input::TlsConnected { conn, exporter: [0; 32] }, at(1));
         transport.handle(Input::Bytes { conn: 99, bytes: vec![1] }, at(1));

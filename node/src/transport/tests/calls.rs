@@ -9,7 +9,7 @@ use sremp_common::wire::{
 };
 
 use super::world::{World, ask, relay_info};
-use crate::transport::{CallError, Candidate, Event, SessionKind, Target};
+use crate::transport::{CallError, Candidate, DialError, Event, SessionKind, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,11 +42,11 @@ fn a_call_dials_and_is_answered_and_the_session_stays() {
 fn without_session_and_candidates_the_answer_is_there_at_once() {
     let mut world = World::new(2, 2);
     world.call_with(0, Target::Peer(world.key(1)), &[], ask(), 1);
-    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable)));
+    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable(DialError::NoAddress))));
     // Oneself is nobody to call.
     let own = world.nodes[0].address.into();
     world.call_with(0, Target::Peer(world.key(0)), &[Candidate::user(own)], ask(), 2);
-    assert_eq!(world.answer(0, 2), Some(Err(CallError::Unreachable)));
+    assert_eq!(world.answer(0, 2), Some(Err(CallError::Unreachable(DialError::NoAddress))));
     assert!(world.nodes[0].dials.is_empty());
 }
 
@@ -83,10 +83,11 @@ fn candidates_without_an_answer_are_given_up_after_a_second_and_a_half_each() {
     world.run(Duration::from_millis(1999));
     assert_eq!(world.answer(0, 1), None);
     world.run(Duration::from_millis(2));
-    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable)));
+    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable(DialError::TimedOut))));
     let starts: Vec<_> = world.nodes[0].dials.iter().map(|(ms, _)| *ms).collect();
     assert_eq!(starts, [0, 250, 500]);
-    let unreached = |event: &Event| matches!(event, Event::Unreached { .. });
+    let unreached =
+        |event: &Event| matches!(event, Event::Unreached { why: DialError::TimedOut, .. });
     assert_eq!(world.nodes[0].events.iter().filter(|event| unreached(event)).count(), 1);
 }
 
@@ -108,7 +109,7 @@ fn n02_another_identity_at_the_address_learns_nothing() {
     let wrong = [world.candidate(2)];
     world.call_with(0, Target::Peer(world.key(1)), &wrong, ask(), 1);
     world.run(SECOND);
-    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable)));
+    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable(DialError::WrongIdentity))));
     assert!(world.nodes[2].events.is_empty());
     assert!(world.nodes[0].transport.counters().handshakes_failed >= 1);
     assert_eq!(world.nodes[0].sessions_up(), 0);

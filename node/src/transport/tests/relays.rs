@@ -11,7 +11,7 @@ use sremp_common::wire::{
 
 use super::calls::first_incoming;
 use super::world::{World, ask, relay_info};
-use crate::transport::{CallError, Candidate, Event, Origin, SessionKind, Target};
+use crate::transport::{CallError, Candidate, DialError, Event, Origin, SessionKind, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -96,7 +96,7 @@ fn a_dropped_relay_stays_closed() {
     assert!(world.nodes[0].transport.sessions().is_empty());
     assert_eq!(world.nodes[0].dials.len(), 1);
     world.call_with(0, Target::OwnRelay(relay), &[], ask(), 1);
-    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable)));
+    assert_eq!(world.answer(0, 1), Some(Err(CallError::Unreachable(DialError::NoAddress))));
 }
 
 #[test]

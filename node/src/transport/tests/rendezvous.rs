@@ -11,7 +11,8 @@ use sremp_common::wire::{
 
 use super::world::{at, local};
 use crate::transport::{
-    CallError, ConnId, Effect, Event, Input, RendezvousServer, Target, Transport, TransportConfig,
+    CallError, ConnId, DialError, Effect, Event, Input, RendezvousServer, Target, Transport,
+    TransportConfig,
 };
 
 const EXPORTER: [u8; 32] = [9; 32];
@@ -313,13 +314,13 @@ fn a_server_that_is_away_or_silent_is_given_up() {
     let mut pair = Pair::new();
     pair.ask(Message::ListServers(ListServers()), 1, 0);
     let conn = pair.conn.unwrap();
-    pair.transport.handle(Input::DialFailed { conn }, at(5));
+    pair.transport.handle(Input::DialFailed { conn, why: DialError::Refused }, at(5));
     pair.drain();
-    assert_eq!(pair.answers.pop(), Some((1, Err(CallError::Unreachable))));
+    assert_eq!(pair.answers.pop(), Some((1, Err(CallError::Unreachable(DialError::Refused)))));
 
     pair.ask(Message::ListServers(ListServers()), 2, 10);
     pair.timeout(8_010);
-    assert_eq!(pair.answers.pop(), Some((2, Err(CallError::Unreachable))));
+    assert_eq!(pair.answers.pop(), Some((2, Err(CallError::Unreachable(DialError::TimedOut)))));
 
     let mut pair = Pair::connected();
     pair.ask(Message::ListServers(ListServers()), 3, 1_000);
@@ -357,7 +358,11 @@ fn calls_are_bounded_and_wrong_ones_are_not_sent() {
     let results: Vec<_> = pair.answers.into_iter().map(|(_, result)| result).collect();
     assert_eq!(
         results,
-        [Err(CallError::Unsendable), Err(CallError::Unsendable), Err(CallError::Unreachable),]
+        [
+            Err(CallError::Unsendable),
+            Err(CallError::Unsendable),
+            Err(CallError::Unreachable(DialError::NoAddress)),
+        ]
     );
     assert_eq!(pair.dials, 0);
 }

@@ -17,7 +17,8 @@ use sremp_common::wire::{
 };
 
 use crate::transport::{
-    CallError, Candidate, ConnId, Effect, Event, Input, Target, Transport, TransportConfig,
+    CallError, Candidate, ConnId, DialError, Effect, Event, Input, Target, Transport,
+    TransportConfig,
 };
 
 /// Wall-clock time at the start: any will do.
@@ -234,7 +235,11 @@ impl World {
         let now_ms = self.now.instant.as_millis();
         self.nodes[node].dials.push((now_ms, to.clone()));
         if self.refusing.contains(&to) {
-            return self.push(now_ms + 1, node, Input::DialFailed { conn });
+            return self.push(
+                now_ms + 1,
+                node,
+                Input::DialFailed { conn, why: DialError::Refused },
+            );
         }
         let Some(peer) = self.nodes.iter().position(|peer| Endpoint::from(peer.address) == to)
         else {
