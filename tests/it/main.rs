@@ -20,6 +20,7 @@ mod healing;
 mod hostile_relay;
 mod invitations;
 mod layers;
+mod node_process;
 mod operating;
 mod paths;
 mod relay_client;

@@ -10,30 +10,37 @@ use serde_json::Value;
 use sremp_common::id::IdentityKey;
 use sremp_common::text::decode_relay_link;
 
-/// The binary, built from the present sources into the directory that this test was built into.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut build = Command::new(cargo);
-        // The same features as a build of everything, so that nothing is built twice.
-        build.args(["build", "--quiet", "--locked", "--workspace", "--bin", "sremp-relay"]);
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
-        build.arg("--target-dir").arg(profile.parent().unwrap());
-        assert!(build.status().unwrap().success(), "sremp-relay does not build");
-        profile.join("sremp-relay")
-    })
+/// A binary, built from the present sources into the directory that this test was built into.
+pub(crate) fn build(program: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut build = Command::new(cargo);
+    // The same features as a build of everything, so that nothing is built twice.
+    build.args(["build", "--quiet", "--locked", "--workspace", "--bin", program]);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
+    build.arg("--target-dir").arg(profile.parent().unwrap());
+    assert!(build.status().unwrap().success(), "{program} does not build");
+    profile.join(program)
 }
 
-/// A command of the program. Settings of whoever runs the tests stay out of it.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("sremp-relay"))
+}
+
+/// A command of the program.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments);
+    without_settings(command)
+}
+
+/// Settings of whoever runs the tests stay out of them.
+pub(crate) fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SREMP_") {
             command.env_remove(name);

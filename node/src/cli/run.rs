@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use sremp_common::limit::{MAX_PICTURE, MAX_TEXT};
 
+pub use super::log::LogFilter;
 use super::plan::{Plan, Show, plan};
 use super::print::parse;
 use super::{CommandLine, log, print, safe};
@@ -28,9 +29,18 @@ pub struct Shell {
     /// Makes a home.
     pub init: fn(&Home, &InitOptions) -> Result<InitReply, ApiError>,
     /// Is the node, until a signal; the last argument asks for JSON on standard output.
-    pub run: fn(&Home, &Config, bool) -> Result<(), ApiError>,
+    pub run: fn(&Home, &Config, &LogFilter, bool) -> Result<(), ApiError>,
     /// Validates the data directory.
-    pub check: fn(&Home) -> Result<(), ApiError>,
+    pub check: fn(&Home) -> Result<Checked, ApiError>,
+}
+
+/// What was found in a data directory that is in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Everything was looked at.
+    All,
+    /// A node uses it at this moment: its data file is open, so that only the rest was looked at.
+    Running,
 }
 
 /// The three standard streams.
@@ -104,15 +114,22 @@ fn act(line: CommandLine, shell: Shell, streams: &mut Streams<'_>) -> Result<(),
         }
         Plan::Run => {
             let config = Config::load(&home)?;
-            log::start(config.log);
-            (shell.run)(&home, &config, json)
+            let filter = log::start(config.log);
+            (shell.run)(&home, &config, &filter, json)
         }
         Plan::Check => {
             Config::load(&home)?;
-            (shell.check)(&home)?;
+            let running = (shell.check)(&home)? == Checked::Running;
             let path = home.path().display().to_string();
-            show(streams, json, &serde_json::json!({ "home": path, "ok": true }), || {
-                format!("{path}: configuration and data directory are in order")
+            let found = serde_json::json!({ "home": path, "ok": true, "running": running });
+            show(streams, json, &found, || {
+                if running {
+                    format!(
+                        "{path}: the configuration is in order; the node is running and uses the data directory"
+                    )
+                } else {
+                    format!("{path}: configuration and data directory are in order")
+                }
             })
         }
         Plan::Ask { command, show } => ask(&home, json, command, show, streams),

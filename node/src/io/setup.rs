@@ -10,10 +10,11 @@ use sremp_common::key::IdentitySecret;
 
 use super::tls;
 use crate::api::{ApiError, Command, InitOptions, InitReply, Reply};
+use crate::cli::run::Checked;
 use crate::config::{Home, initial};
 use crate::identity::{Own, OwnError};
 use crate::node::{Input, Node, NodeConfig, Output, check_relay_link};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The identity's secret key, in the home.
 const KEY_FILE: &str = "identity.key";
@@ -94,14 +95,7 @@ pub fn init(home: &Home, options: &InitOptions) -> Result<InitReply, ApiError> {
 /// # Errors
 /// [`ApiError`] that says what to do.
 pub fn open(home: &Home) -> Result<(Store, Own), ApiError> {
-    let secret = match read_secret(home.path()) {
-        Ok(secret) => secret,
-        Err(error) if error.is_not_found() => {
-            refuse_lost_key(home)?;
-            return Err(no_identity(home));
-        }
-        Err(error) => return Err(explain(error)),
-    };
+    let secret = read_secret_of(home)?;
     let store = Store::open(&home.database()).map_err(explain)?;
     let tx = store.begin().map_err(explain)?;
     let own = match Own::load(&tx, secret) {
@@ -111,6 +105,17 @@ pub fn open(home: &Home) -> Result<(Store, Own), ApiError> {
     };
     drop(tx);
     Ok((store, own))
+}
+
+fn read_secret_of(home: &Home) -> Result<IdentitySecret, ApiError> {
+    match read_secret(home.path()) {
+        Ok(secret) => Ok(secret),
+        Err(error) if error.is_not_found() => {
+            refuse_lost_key(home)?;
+            Err(no_identity(home))
+        }
+        Err(error) => Err(explain(error)),
+    }
 }
 
 /// A data file without a key file: another key would make it unreadable for good.
@@ -173,10 +178,19 @@ pub(super) fn explain(error: impl std::error::Error) -> ApiError {
     ApiError::failed(text)
 }
 
-/// Validates a home: key file, store, identity.
+/// Validates a home: key file, store, identity. While a node runs, the store is the node's.
 ///
 /// # Errors
 /// [`ApiError`] that says what is wrong.
-pub fn check(home: &Home) -> Result<(), ApiError> {
-    open(home).map(|_| ())
+pub fn check(home: &Home) -> Result<Checked, ApiError> {
+    read_secret_of(home)?;
+    match Store::open(&home.database()) {
+        Err(StoreError::InUse(_)) => Ok(Checked::Running),
+        // Opened again below: who used it is gone, or never was.
+        Ok(store) => {
+            drop(store);
+            open(home).map(|_| Checked::All)
+        }
+        Err(error) => Err(explain(error)),
+    }
 }

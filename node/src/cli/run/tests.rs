@@ -13,7 +13,7 @@ const SHELL: Shell = Shell {
         let name = options.name.to_string();
         Ok(InitReply { id: home.path().display().to_string(), name, link: "sremplink1x".into() })
     },
-    run: |_, config, json| {
+    run: |_, config, _, json| {
         Err(ApiError::failed(format!("listen {} json {json}", config.node.listen)))
     },
     check: |home| Err(ApiError::not_found(format!("{} has no identity", home.path().display()))),
