@@ -23,10 +23,11 @@ use sremp_common::wire::Endpoint;
 
 pub use event::{Change, ConnectionKind, Event, EventBody, EventKind};
 pub use view::{
-    ContactView, Direction, EventPage, FlagsView, GroupRow, GroupState, GroupView, HealingStep,
-    HealingView, IdentityView, InitReply, LinkKind, LinkView, MemberView, MessageKind, MessageView,
-    PathState, PeerView, RecipientView, RelayRecordView, RelayView, RendezvousView, Reply,
-    RequestView, Role, SentView, SessionView, StatusView, Trust, WorkView,
+    ContactView, Direction, DoubtKind, DoubtView, EventPage, FlagsView, GroupRow, GroupState,
+    GroupView, HealingStep, HealingView, IdentityView, InitReply, LinkKind, LinkView, MemberView,
+    MessageKind, MessageView, PathState, PeerView, RecipientView, RelayRecordView, RelayView,
+    RemovedView, RendezvousView, Reply, RequestView, Role, SentView, SessionView, StatusView,
+    Trust, WorkView,
 };
 
 /// Rows of history in one answer, at most.

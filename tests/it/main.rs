@@ -10,6 +10,7 @@
 )]
 
 mod backlog;
+mod contacts;
 mod decoders;
 mod dependencies;
 mod documents;

@@ -182,6 +182,10 @@ pub enum Change {
     Recovered,
     /// A second contact with a name that is known already.
     NameClash,
+    /// An identity of a contact was refused: an older version was shown as the present one.
+    OldIdentity,
+    /// An identity of a contact was refused: a second form of the version that is known.
+    SecondIdentity,
 }
 
 /// What is at the other end of a connection.

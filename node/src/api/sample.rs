@@ -26,6 +26,8 @@ pub(crate) fn contact(text: &str) -> ContactView {
         safety_number: text.to_owned(),
         relay_allowed: true,
         name_is_shared: true,
+        alias_hides: Some(text.to_owned()),
+        doubt: Some(DoubtView { kind: DoubtKind::OldIdentity, version: 2, at: AT }),
     }
 }
 
@@ -240,7 +242,7 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::ContactReject { who: own() }, a_contact()),
         (C::ContactReset { who: own() }, a_contact()),
         (C::ContactPath { who: own(), path: None }, a_contact()),
-        (C::ContactRemove { who: own() }, Reply::Done {}),
+        (C::ContactRemove { who: own() }, Reply::Removed(RemovedView { rejection_lifted: true })),
         (C::Peers { name: None }, Reply::Peers(vec![peer(text)])),
         (C::RequestsList, Reply::Requests(vec![request(text)])),
         (C::RequestsAccept { who: own() }, a_contact()),

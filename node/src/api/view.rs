@@ -11,7 +11,11 @@ use serde::{Deserialize, Serialize};
 use sremp_common::identity::{Flags, RelayRecord};
 use sremp_common::time::Timestamp;
 
-use super::{Event, MessageState, PathPolicy, word};
+use super::{Event, MessageState, word};
+
+mod contact;
+
+pub use contact::{ContactView, DoubtKind, DoubtView, RemovedView};
 
 pub use self::status::{SessionView, StatusView, WorkView};
 
@@ -29,6 +33,8 @@ pub enum Reply {
     Contact(Box<ContactView>),
     /// All contacts.
     Contacts(Vec<ContactView>),
+    /// A contact that is none any more.
+    Removed(RemovedView),
     /// Listed identities.
     Peers(Vec<PeerView>),
     /// Strangers that wait.
@@ -64,6 +70,7 @@ impl Reply {
             Self::Status(_) => "status",
             Self::Link(_) => "link",
             Self::Contact(_) => "contact",
+            Self::Removed(_) => "removed",
             Self::Contacts(_) => "contacts",
             Self::Peers(_) => "peers",
             Self::Requests(_) => "requests",
@@ -176,45 +183,6 @@ pub enum PathState {
 }
 
 word::text_form!(PathState, "a path", { Direct = "direct", Relay = "relay", None = "none" });
-
-/// One contact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContactView {
-    /// Id.
-    pub id: String,
-    /// What they call themselves.
-    pub name: String,
-    /// What the owner calls them.
-    pub alias: Option<String>,
-    /// What the owner thinks of their keys.
-    pub trust: Trust,
-    /// Safety numbers were compared.
-    pub verified: bool,
-    /// What they say about themselves.
-    pub flags: FlagsView,
-    /// Version of their identity; 0 until it has been seen.
-    pub version: u64,
-    /// When that version was made.
-    pub created: Option<Timestamp>,
-    /// When they became a contact.
-    pub first_seen: Timestamp,
-    /// When they were last heard of.
-    pub last_seen: Option<Timestamp>,
-    /// Their relays, in their order of preference.
-    pub relays: Vec<RelayRecordView>,
-    /// How they are reached at the moment.
-    pub path: PathState,
-    /// Which paths may be used; [`None`]: the node's own policy.
-    pub path_policy: Option<PathPolicy>,
-    /// Where they may be dialled, as far as known.
-    pub endpoints: Vec<String>,
-    /// Sixty digits that are the same on both sides.
-    pub safety_number: String,
-    /// This node holds a mailbox for them.
-    pub relay_allowed: bool,
-    /// Somebody else in the list has the same name or alias.
-    pub name_is_shared: bool,
-}
 
 /// A relay that an identity lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -76,9 +76,8 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
              anew what they need, links you have to give out again"
                 .to_owned()
         }
-        C::ContactRemove { .. } | C::RelayRemove { .. } | C::RendezvousRemove { .. } => {
-            "removed".to_owned()
-        }
+        C::ContactRemove { .. } => people::removed(parse(answer)?),
+        C::RelayRemove { .. } | C::RendezvousRemove { .. } => "removed".to_owned(),
         C::RequestsDecline { .. } => "declined".to_owned(),
         C::MarkRead { .. } => "marked as read".to_owned(),
         C::GroupLeave { .. } => "left".to_owned(),

@@ -3,17 +3,22 @@
 //! A contact is its identity key. A name never merges or replaces anything: somebody with the
 //! same name and another key is somebody else.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sremp_common::id::IdentityKey;
 use sremp_common::identity::{Identity, Succession, VerifiedIdentity};
 use sremp_common::text::ContactLink;
 use sremp_common::time::{Now, Timestamp};
 
-use crate::api::{PathPolicy, Trust};
+use crate::api::{DoubtKind, PathPolicy, Trust};
 use crate::store::{StoreError, Table, Tx};
 
 /// Contacts that a node keeps at most.
 pub const MAX_CONTACTS: usize = 10_000;
+
+/// The same identity that is refused again is no news before this time is over.
+const SAME_DOUBT: Duration = Duration::from_secs(86_400);
 
 /// What is kept about a contact.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +45,20 @@ pub struct Contact {
     pub path: Option<PathPolicy>,
     /// May keep a mailbox at this node.
     pub relay_allowed: bool,
+    /// The last identity of theirs that was refused.
+    #[serde(default)]
+    pub doubt: Option<Doubt>,
+}
+
+/// An identity that was refused although its signature is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// An older version, or a second form of the one that is known.
+    pub kind: DoubtKind,
+    /// Its version.
+    pub version: u64,
+    /// When it was shown.
+    pub at: Timestamp,
 }
 
 impl Contact {
@@ -58,6 +77,7 @@ impl Contact {
             last_seen: None,
             path: None,
             relay_allowed: false,
+            doubt: None,
         }
     }
 
@@ -89,6 +109,16 @@ impl Contact {
             self.is_machine_account = identity.data().flags.is_machine_account;
         }
         succession
+    }
+
+    /// Notes that an identity was refused. Answers whether that is news: the same is told once a day.
+    pub fn doubt(&mut self, kind: DoubtKind, version: u64, now: Now) -> bool {
+        let known = self.doubt.filter(|known| known.kind == kind && known.version == version);
+        if known.is_some_and(|known| now.wall.since(known.at) < SAME_DOUBT) {
+            return false;
+        }
+        self.doubt = Some(Doubt { kind, version, at: now.wall });
+        true
     }
 
     /// Takes over what a link says where nothing better is known.

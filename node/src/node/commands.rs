@@ -4,7 +4,7 @@ use sremp_common::time::Now;
 
 use super::{Node, NodeError, Output};
 use crate::api::{ApiError, Command, ErrorKind, Reply, Trust};
-use crate::groups::{Change, GroupError};
+use crate::groups::{Change, GroupError, Role};
 use crate::identity::{Contacts, Tokens};
 use crate::store::{StoreError, Tx};
 
@@ -137,13 +137,17 @@ impl Node {
             Command::GroupRemove { group, who } => self.group_remove(tx, &group, &who, now),
             Command::GroupPromote { group, who } => {
                 let change = |node: &mut Self, group: &_| {
-                    node.resolve_member(tx, group, &who).map(Change::Promote)
+                    let key = node.resolve_member(tx, group, &who)?;
+                    node.refuse_role(tx, group, &key, Role::Admin, "is an admin already")?;
+                    Ok(Change::Promote(key))
                 };
                 self.group_edit(tx, &group, change, now)
             }
             Command::GroupDemote { group, who } => {
                 let change = |node: &mut Self, group: &_| {
-                    node.resolve_member(tx, group, &who).map(Change::Demote)
+                    let key = node.resolve_member(tx, group, &who)?;
+                    node.refuse_role(tx, group, &key, Role::Member, "is no admin")?;
+                    Ok(Change::Demote(key))
                 };
                 self.group_edit(tx, &group, change, now)
             }

@@ -10,7 +10,7 @@ use sremp_common::wire::{Endpoint, ErrorCode, List};
 use super::receive::contact_of;
 use super::{Node, NodeError};
 use crate::api::{
-    self, ApiError, Change, LinkKind, LinkView, PathPolicy, Reply, RequestView, Trust,
+    self, ApiError, Change, LinkKind, LinkView, PathPolicy, RemovedView, Reply, RequestView, Trust,
 };
 use crate::conversations::{Conversation, ConversationId, Invites, Request, Requests};
 use crate::groups::Change as GroupChange;
@@ -189,6 +189,8 @@ impl Node {
             who,
             |_, contact| {
                 contact.trust = trust;
+                // The owner has seen what there was, and judged.
+                contact.doubt = None;
                 contact.verified = verified.unwrap_or(contact.verified);
                 Ok(())
             },
@@ -266,7 +268,8 @@ impl Node {
         self.load_keeper(tx)?;
         self.tell_contact(tx, &contact, Change::Removed, now)?;
         self.transport.close_peer(&key, ErrorCode::Goodbye, now);
-        Ok(Reply::Done {})
+        let rejection_lifted = contact.trust == Trust::Rejected;
+        Ok(Reply::Removed(RemovedView { rejection_lifted }))
     }
 
     pub(super) fn requests_list(&self, tx: &Tx) -> Result<Reply, NodeError> {
@@ -349,7 +352,7 @@ impl Node {
             }
             Requests::remove(tx, &request);
             if let Ok(identity) = request.identity.verify() {
-                self.learn_identity(tx, &identity, now)?;
+                self.learn_mailed_identity(tx, &identity, now)?;
                 self.learn_reach(tx, &identity)?;
             }
             match self.groups.join(tx, &request.welcome, now) {

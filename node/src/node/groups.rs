@@ -14,7 +14,7 @@ use crate::conversations::{
 };
 use crate::delivery::Purpose;
 use crate::groups::policy::PolicyError;
-use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, Suite};
+use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, Role, Suite};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
 use crate::store::Tx;
 
@@ -145,6 +145,23 @@ impl Node {
         let change = change(self, &group)?;
         self.change_group(tx, &group, change, now)?;
         self.group_view(tx, group)
+    }
+
+    /// A change of role that changes nothing is refused in words, not as an empty commit.
+    pub(super) fn refuse_role(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        role: Role,
+        why: &str,
+    ) -> Result<(), NodeError> {
+        let has = self.groups.summary(tx, group)?.member(who).map(|member| member.role);
+        if has == Some(role) {
+            let name = self.name_of(tx, who)?;
+            return Err(ApiError::refused(format!("{name} {why}")).into());
+        }
+        Ok(())
     }
 
     pub(super) fn group_rename(
@@ -444,8 +461,7 @@ impl Node {
     fn require_admin(&mut self, tx: &Tx, group: &GroupId) -> Result<(), NodeError> {
         let own = self.own.key();
         let summary = self.groups.summary(tx, group)?;
-        let admin =
-            summary.member(&own).is_some_and(|member| member.role == crate::groups::Role::Admin);
+        let admin = summary.member(&own).is_some_and(|member| member.role == Role::Admin);
         if admin {
             return Ok(());
         }

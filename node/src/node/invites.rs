@@ -22,12 +22,12 @@ use sremp_common::wire::{
 use super::lanes::wait_of;
 use super::work::Labour;
 use super::{Call, Node, NodeError};
-use crate::api::{Change as Told, EventBody, MessageState, PathPolicy};
+use crate::api::{Change as Told, DoubtKind, EventBody, MessageState, PathPolicy};
 use crate::conversations::invite::INVITE_LIFETIME;
 use crate::conversations::{Conversation, ConversationId, History, Invites, Unheard};
 use crate::delivery::{Backoff, Trouble};
 use crate::groups::{Change, CheckedKeyPackage, GroupError, KeyPackageError};
-use crate::identity::{Contacts, Fellows, Reach};
+use crate::identity::{Contact, Contacts, Fellows, Reach};
 use crate::store::{Table, Tx};
 use crate::transport::{CallError, Target};
 
@@ -526,14 +526,51 @@ impl Node {
                 }
             }
             sremp_common::identity::Succession::Same => {}
-            sremp_common::identity::Succession::Equivocation
-            | sremp_common::identity::Succession::Rollback => {
-                tracing::warn!(
-                    "a contact's identity was shown in an older or second form; ignored"
-                );
+            sremp_common::identity::Succession::Equivocation => {
+                self.refuse_identity(tx, contact, identity, DoubtKind::SecondIdentity, now)?;
+            }
+            sremp_common::identity::Succession::Rollback => {
+                self.refuse_identity(tx, contact, identity, DoubtKind::OldIdentity, now)?;
             }
         }
         Ok(())
+    }
+
+    /// An identity that came by mail: it was the present one when it was written, so that an older
+    /// one is no wonder.
+    pub(super) fn learn_mailed_identity(
+        &mut self,
+        tx: &Tx,
+        identity: &VerifiedIdentity,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let contact = Contacts::find(tx, &identity.key())?;
+        let known = contact.and_then(|contact| contact.verified_identity());
+        if known.is_some_and(|known| known.data().version > identity.data().version) {
+            return Ok(());
+        }
+        self.learn_identity(tx, identity, now)
+    }
+
+    /// An identity was refused: its owner's contact is told, who can ask them.
+    fn refuse_identity(
+        &mut self,
+        tx: &Tx,
+        mut contact: Contact,
+        identity: &VerifiedIdentity,
+        kind: DoubtKind,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if !contact.doubt(kind, identity.data().version, now) {
+            return Ok(());
+        }
+        tracing::warn!(kind = kind.word(), "an identity of a contact was refused; see the contact");
+        Contacts::save(tx, &contact)?;
+        let change = match kind {
+            DoubtKind::OldIdentity => Told::OldIdentity,
+            DoubtKind::SecondIdentity => Told::SecondIdentity,
+        };
+        self.tell_contact(tx, &contact, change, now)
     }
 
     /// Takes over from an identity how its owner can be reached.

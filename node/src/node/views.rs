@@ -8,9 +8,9 @@ use sremp_common::time::{Now, Timestamp};
 
 use super::{Node, NodeError};
 use crate::api::{
-    ContactView, Direction, GroupRow, GroupState, GroupView, IdentityView, MemberView, MessageKind,
-    MessageState, MessageView, PathPolicy, PathState, RecipientView, RelayRecordView, Reply, Role,
-    SessionView, StatusView,
+    ContactView, Direction, DoubtView, GroupRow, GroupState, GroupView, IdentityView, MemberView,
+    MessageKind, MessageState, MessageView, PathPolicy, PathState, RecipientView, RelayRecordView,
+    Reply, Role, SessionView, StatusView,
 };
 use crate::conversations::{
     Conversation, ConversationId, History, Invites, MessageRow, Requests, Standing,
@@ -146,6 +146,12 @@ impl Node {
             safety_number: crate::identity::safety_number(&self.own.key(), &contact.key),
             relay_allowed: contact.relay_allowed,
             name_is_shared: self.name_is_shared(tx, contact)?,
+            alias_hides: Self::hidden_by_alias(tx, contact)?,
+            doubt: contact.doubt.map(|doubt| DoubtView {
+                kind: doubt.kind,
+                version: doubt.version,
+                at: doubt.at,
+            }),
         })
     }
 
@@ -156,6 +162,13 @@ impl Node {
                 && !name.is_empty()
                 && (other.name() == name || other.alias.as_deref() == Some(name))
         }))
+    }
+
+    /// Another contact whose name is this one's alias: from now on the word means this one.
+    fn hidden_by_alias(tx: &Tx, contact: &Contact) -> Result<Option<String>, NodeError> {
+        let Some(alias) = &contact.alias else { return Ok(None) };
+        let hidden = |other: &Contact| other.key != contact.key && other.name() == alias;
+        Ok(Contacts::all(tx)?.iter().find(|other| hidden(other)).map(|other| other.key.to_string()))
     }
 
     pub(super) fn group_view(&mut self, tx: &Tx, group: GroupId) -> Result<Reply, NodeError> {

@@ -2,7 +2,7 @@
 
 use super::table::Table;
 use super::{called, flags, listed, maybe, servers, short, utc};
-use crate::api::{ContactView, PeerView, RequestView, Trust};
+use crate::api::{ContactView, DoubtKind, DoubtView, PeerView, RemovedView, RequestView, Trust};
 
 pub(super) fn contacts(views: &[ContactView]) -> String {
     if views.is_empty() {
@@ -19,7 +19,8 @@ pub(super) fn contacts(views: &[ContactView]) -> String {
 
 pub(super) fn contact(view: &ContactView) -> String {
     let mut table = Table::default();
-    table.row(["name", &called(&view.name, None, view.flags.is_machine_account)]);
+    let name = called(&view.name, None, view.flags.is_machine_account);
+    table.row(["name", if view.name.is_empty() { "not known yet" } else { &name }]);
     table.row(["alias", view.alias.as_deref().unwrap_or("none")]);
     table.row(["id", &view.id]);
     table.row(["trust", trust(view)]);
@@ -41,6 +42,15 @@ pub(super) fn contact(view: &ContactView) -> String {
     }
     if view.name_is_shared {
         table.row(["warning", "another contact has the same name: tell them apart by their ids"]);
+    }
+    if let (Some(hidden), Some(alias)) = (&view.alias_hides, &view.alias) {
+        let warning = format!(
+            "another contact calls itself {alias}: that word means this one now; the other is {hidden}"
+        );
+        table.row(["warning", &warning]);
+    }
+    if let Some(doubt) = &view.doubt {
+        table.row(["warning", &doubtful(doubt)]);
     }
     table.render()
 }
@@ -72,6 +82,29 @@ pub(super) fn requests(views: &[RequestView]) -> String {
         table.row([&utc(view.received_at), &name, &what, &view.id]);
     }
     table.render()
+}
+
+/// What a person should know, and can do, about an identity that was refused.
+fn doubtful(doubt: &DoubtView) -> String {
+    let DoubtView { version, at, .. } = doubt;
+    let at = utc(*at);
+    match doubt.kind {
+        DoubtKind::OldIdentity => format!(
+            "an older identity of theirs (version {version}) was shown as the present one at {at}, and refused: a server is behind, or their node was restored from an old copy"
+        ),
+        DoubtKind::SecondIdentity => format!(
+            "a second identity of theirs with version {version} was shown at {at}, and refused: their key may be in two hands; ask them, then judge anew: sremp contact verify, trust or reject"
+        ),
+    }
+}
+
+/// What came of a removal.
+pub(super) fn removed(view: RemovedView) -> String {
+    if view.rejection_lifted {
+        "removed; they were rejected, and are not any more: they may ask you anew (to keep somebody out, leave them rejected)".to_owned()
+    } else {
+        "removed".to_owned()
+    }
 }
 
 fn trust(view: &ContactView) -> &'static str {

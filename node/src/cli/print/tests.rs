@@ -119,6 +119,8 @@ fn bob() -> ContactView {
         path: PathState::Relay,
         relay_allowed: false,
         name_is_shared: false,
+        alias_hides: None,
+        doubt: None,
         ..sample::contact("")
     }
 }

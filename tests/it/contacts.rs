@@ -1,0 +1,125 @@
+//! What a person is told about contacts and members, played on the simulator.
+
+use sremp_node::api::{Change, Command, ContactView, DoubtKind, EventBody, Reply};
+use sremp_sim::World;
+
+/// Virtual time in which anything that can arrive has arrived.
+const A_WHILE: u64 = 30_000;
+
+/// Asks a question whose answer has one form.
+macro_rules! ask {
+    ($world:expr, $host:expr, $command:expr, $form:path) => {
+        match $world.command($host, $command) {
+            Ok($form(view)) => view,
+            other => panic!("unexpected answer: {other:?}"),
+        }
+    };
+}
+
+fn send(world: &mut World, from: usize, to: &str, text: &str) {
+    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
+    world.command(from, command).unwrap();
+}
+
+fn contact(world: &mut World, host: usize, who: &str) -> ContactView {
+    *ask!(world, host, Command::ContactShow { who: who.into() }, Reply::Contact)
+}
+
+fn events(world: &mut World, host: usize) -> Vec<EventBody> {
+    let mut all = Vec::new();
+    let mut after = 0;
+    loop {
+        let command = Command::Events { after: Some(after), limit: 256 };
+        let page = ask!(world, host, command, Reply::Events);
+        let Some(last) = page.events.last() else { return all };
+        after = last.seq;
+        all.extend(page.events.into_iter().map(|event| event.body));
+    }
+}
+
+fn trio() -> World {
+    let mut world = World::new(7, 3, 2);
+    world.introduce_all();
+    world
+}
+
+/// Both at once: a home that was restored from a copy, and then lived on differently.
+#[test]
+fn c02_an_older_and_a_second_identity_are_told_of() {
+    let mut world = trio();
+    send(&mut world, 0, "node2", "hello");
+    world.pass(A_WHILE);
+    world.crash(1);
+    let copy = world.backup(1);
+    world.start(1);
+    let rename = |world: &mut World, name: &str| {
+        let name = sremp_common::name::Username::new(name).unwrap();
+        world.command(1, Command::IdentityRename { name }).unwrap();
+        world.pass(A_WHILE);
+    };
+    rename(&mut world, "beth");
+    let known = contact(&mut world, 0, "contact:node2");
+    assert_eq!((known.name.as_str(), known.doubt), ("beth", None));
+
+    world.crash(1);
+    world.restore(1, &copy);
+    world.start(1);
+    send(&mut world, 0, "node2", "how are you?");
+    world.pass(A_WHILE);
+    let doubt = contact(&mut world, 0, "contact:node2").doubt.unwrap();
+    assert_eq!((doubt.kind, doubt.version), (DoubtKind::OldIdentity, known.version - 1));
+
+    rename(&mut world, "eve");
+    world.crash(1);
+    world.start(1);
+    send(&mut world, 0, "node2", "is it you?");
+    world.pass(A_WHILE);
+    let view = contact(&mut world, 0, "contact:node2");
+    let doubt = view.doubt.unwrap();
+    assert_eq!((doubt.kind, doubt.version), (DoubtKind::SecondIdentity, known.version));
+    assert_eq!(view.name, "beth", "the first one stays");
+    let told = |world: &mut World, wanted| {
+        let is = |event: &EventBody| matches!(event, EventBody::Contact { change, id, .. } if *change == wanted && *id == known.id);
+        events(world, 0).iter().filter(|event| is(event)).count()
+    };
+    assert_eq!(told(&mut world, Change::OldIdentity), 1, "once, however often it is shown");
+    assert_eq!(told(&mut world, Change::SecondIdentity), 1);
+    // Judged anew by the owner.
+    world.command(0, Command::ContactTrust { who: "contact:node2".into() }).unwrap();
+    assert_eq!(contact(&mut world, 0, "contact:node2").doubt, None);
+}
+
+#[test]
+fn an_alias_that_hides_a_name_and_a_removal_that_lifts_a_rejection_say_so() {
+    let mut world = World::new(11, 3, 1);
+    world.introduce(2, 0);
+    let Ok(Reply::Link(link)) = world.command(1, Command::Link { once: false }) else {
+        panic!("no link")
+    };
+    world.command(0, Command::ContactAdd { what: link.link, alias: None }).unwrap();
+    let hidden = contact(&mut world, 0, "node2").id;
+    assert_eq!(contact(&mut world, 0, "node3").alias_hides, None);
+    let command = Command::ContactAlias { who: "node3".into(), alias: "node2".into() };
+    let view = *ask!(world, 0, command, Reply::Contact);
+    assert_eq!(view.alias_hides, Some(hidden));
+    let remove = || Command::ContactRemove { who: "node2".into() };
+    world.command(0, Command::ContactReject { who: "node2".into() }).unwrap();
+    assert!(ask!(world, 0, remove(), Reply::Removed).rejection_lifted);
+    assert!(!ask!(world, 0, remove(), Reply::Removed).rejection_lifted);
+}
+
+#[test]
+fn a_role_that_somebody_has_already_is_refused_in_words() {
+    let mut world = trio();
+    let members = vec!["contact:node2".to_owned()];
+    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
+    let group = ask!(world, 0, command, Reply::Group).id;
+    world.pass(A_WHILE);
+    let promote = || Command::GroupPromote { group: group.clone(), who: "contact:node2".into() };
+    let demote = || Command::GroupDemote { group: group.clone(), who: "contact:node2".into() };
+    let refusal = |world: &mut World, command| world.command(0, command).unwrap_err().message;
+    assert_eq!(refusal(&mut world, demote()), "node2 is no admin");
+    world.command(0, promote()).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(refusal(&mut world, promote()), "node2 is an admin already");
+}
