@@ -3,8 +3,8 @@
 use sremp_common::id::{IdentityKey, Token};
 use sremp_common::time::Now;
 use sremp_common::wire::{
-    ClaimMailbox, Done, ErrorCode, Message, RelayInfo, RelayLimits, RelayRegister, RelayRegistered,
-    SetAdmission,
+    ClaimMailbox, Done, ErrorCode, Message, RelayCapabilities, RelayInfo, RelayLimits,
+    RelayRegister, RelayRegistered, SetAdmission,
 };
 
 use super::{
@@ -28,13 +28,23 @@ impl Engine {
         if owner == self.own || !self.config.registration.allows(&owner) {
             return Ok(refuse(ErrorCode::NotAllowed, "no mailboxes for this identity here"));
         }
-        if store.mailbox(&owner)?.is_none()
+        let known = store.mailbox(&owner)?;
+        if known.is_none()
             && let Some(refused) = self.refuse_new(store, request, body.invite, now)?
         {
             return Ok(refused);
         }
-        let mailbox = store.register(&owner, body.capabilities)?;
-        self.written(Durability::Now);
+        let RelayCapabilities { max_message_size, max_storage_duration } = body.capabilities;
+        let wanted = (max_message_size, max_storage_duration);
+        let mailbox = match known.filter(|known| (known.max_blob, known.retention) == wanted) {
+            // Whoever comes back with the same wishes, as everybody does after a restart, changes
+            // nothing and waits for no commit.
+            Some(known) => known,
+            None => {
+                self.written(Durability::Now);
+                store.register(&owner, body.capabilities)?
+            }
+        };
         let info = self.info(request.session, self.config.limits_of(&mailbox), now);
         Ok(Message::RelayRegistered(RelayRegistered {
             info,

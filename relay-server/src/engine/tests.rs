@@ -256,8 +256,11 @@ fn registering_opens_and_renews() {
     assert_eq!(rig.durability, Durability::Now);
     assert_eq!((registered.info.limits.max_blob, registered.info.limits.retention), (5_000, 7_200));
     assert_eq!((registered.messages, registered.bytes, registered.key_packages), (1, 2, 0));
+    assert_eq!(rig.register(1, 5_000, 7_200), registered);
+    assert_eq!(rig.durability, Durability::Nothing, "who comes back changes nothing");
     // Wishes are bounded from both sides.
     let registered = rig.register(1, u32::MAX, 0);
+    assert_eq!(rig.durability, Durability::Now);
     assert_eq!(registered.info.limits.max_blob, EngineConfig::default().limits.max_blob);
     assert_eq!(registered.info.limits.retention, 3_600);
 }
