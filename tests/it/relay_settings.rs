@@ -95,9 +95,10 @@ async fn register(relay: &Relay, number: u64) -> (Option<ErrorCode>, Option<u32>
     let capabilities = RelayCapabilities { max_message_size: 9, max_storage_duration: 9 };
     let message = Message::RelayRegister(RelayRegister { capabilities, invite: None });
     let answer = client(relay, number, 50 + number).await.unwrap().ask(&message).await.unwrap();
-    match answer {
-        Message::Error(error) => (Some(error.code), error.retry_after),
-        _ => (None, None),
+    if let Message::Error(error) = answer {
+        (Some(error.code), error.retry_after)
+    } else {
+        (None, None)
     }
 }
 
