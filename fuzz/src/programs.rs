@@ -39,7 +39,7 @@ pub fn rendezvous_session(data: &[u8]) {
         sremp_rendezvous::protocol::Session::new(Duration::from_secs(60), NOW.instant);
     for bytes in stream.chunks(usize::from(*piece).max(1)) {
         session.handle_bytes(bytes, NOW.instant);
-        while session.poll_request().is_some() {}
+        while session.poll_wanted().is_some() {}
         while session.poll_transmit().is_some() {}
     }
     session.handle_eof();

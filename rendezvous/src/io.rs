@@ -34,7 +34,6 @@ use self::certificates::{CertificateError, Certificates, Reload};
 use self::connection::Shared;
 use self::storage::Storage;
 use crate::config::{Config, ConfigError, LIVE};
-use crate::registry::Registry;
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// Name of the registry's file in the data directory.
@@ -111,8 +110,7 @@ impl Server {
             metrics: &config.metrics,
         };
         let doors = Doors::open(&plan, clock).await?;
-        let registry = Registry::new(config.registry()?);
-        let storage = Storage::start(store, registry, clock)
+        let storage = Storage::start(store, config.registry()?, clock)
             .map_err(StartError::system("the store's thread"))?;
         let shared = Arc::new(Shared {
             jobs: storage.jobs(),

@@ -1,8 +1,9 @@
 //! The server's side of one connection, inside its TLS session: header, frames, requests one
 //! after the other, time limits.
 //!
-//! Bytes and moments in; bytes, and requests for the registry, out. While a request is being
-//! answered nothing is read: a client that does not wait fills its own buffers, not ours.
+//! Bytes and moments in; bytes, and what the registry has to answer, out. While it is being
+//! answered nothing is read: a client that does not wait fills its own buffers, not ours. Answers
+//! to what came together are gathered, so that they leave together, up to a bound.
 
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,18 @@ use sremp_common::limit::{HANDSHAKE_TIMEOUT, REASSEMBLY_TIMEOUT};
 use sremp_common::long_frame::{LongFrameError, LongFrameReader, encode_long_frame};
 use sremp_common::time::Instant;
 use sremp_common::wire::{
-    Close, ErrorBody, ErrorCode, Message, Pong, RequestId, Undecodable, WireError,
+    Close, ErrorBody, ErrorCode, LookupTarget, Message, Pong, RequestId, Undecodable, WireError,
 };
 
-use crate::registry::Request;
+use crate::registry::{Question, Request, Wanted};
 
 /// Request id of what answers no request: odd, hence the responder's own.
 pub const UNASKED: RequestId = 1;
+
+/// Bytes of gathered answers beyond which the registry is not asked again before they are taken: one
+/// TLS record. One answer may pass it, and the short ones that need no registry are few: they answer
+/// what came with one read.
+const MAX_GATHERED: usize = 16 * 1024;
 
 /// Why a connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +47,10 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Session {
     reader: LongFrameReader,
-    /// Bytes that came with the last read behind the request that is being answered.
+    /// Bytes that came with the last read, and how many of them are read.
     unread: Vec<u8>,
-    /// Sent, but not yet polled. One answer at a time, so never much.
+    read: usize,
+    /// Sent, but not yet polled; see [`MAX_GATHERED`].
     outgoing: Vec<u8>,
     waiting: Waiting,
     idle_timeout: Duration,
@@ -52,11 +59,11 @@ pub struct Session {
     ending: Option<Ending>,
 }
 
-/// Whether a request is with the registry.
+/// Whether the registry has something to answer.
 #[derive(Debug)]
 enum Waiting {
     No,
-    ToBePolled(RequestId, Request),
+    ToBePolled(RequestId, Wanted),
     ForAnswer(RequestId),
 }
 
@@ -67,6 +74,7 @@ impl Session {
         Self {
             reader: LongFrameReader::new(),
             unread: Vec::new(),
+            read: 0,
             outgoing: VERSION_HEADER.to_vec(),
             waiting: Waiting::No,
             idle_timeout,
@@ -97,7 +105,7 @@ impl Session {
 
     /// The client's stream has ended.
     pub fn handle_eof(&mut self) {
-        let clean = self.reader.at_boundary() && self.unread.is_empty();
+        let clean = self.reader.at_boundary() && self.read == self.unread.len();
         self.end(if clean { Ending::Eof } else { Ending::CutOff });
     }
 
@@ -133,12 +141,16 @@ impl Session {
         }
     }
 
-    /// The next request for the registry; its answer goes to [`Self::handle_answer`].
-    pub fn poll_request(&mut self) -> Option<Request> {
+    /// What the registry has to answer next; the answer goes to [`Self::handle_answer`]. To be
+    /// polled again when what is to be written has been polled.
+    pub fn poll_wanted(&mut self) -> Option<Wanted> {
+        if self.outgoing.len() > MAX_GATHERED {
+            return None;
+        }
         match std::mem::replace(&mut self.waiting, Waiting::No) {
-            Waiting::ToBePolled(id, request) => {
+            Waiting::ToBePolled(id, wanted) => {
                 self.waiting = Waiting::ForAnswer(id);
-                Some(request)
+                Some(wanted)
             }
             other @ (Waiting::No | Waiting::ForAnswer(_)) => {
                 self.waiting = other;
@@ -160,8 +172,8 @@ impl Session {
 
     /// Reads messages up to the first that the registry has to answer.
     fn read_on(&mut self, now: Instant) {
-        let buffer = std::mem::take(&mut self.unread);
-        let mut bytes = buffer.as_slice();
+        let mut buffer = std::mem::take(&mut self.unread);
+        let mut bytes = buffer.get(self.read..).unwrap_or_default();
         while self.wants_bytes() {
             let had_header = self.reader.header_seen();
             let read = self.reader.read(&mut bytes);
@@ -177,7 +189,15 @@ impl Session {
                 Err(error) => self.refuse_stream(error),
             }
         }
-        self.unread = bytes.to_vec();
+        self.read = buffer.len().saturating_sub(bytes.len());
+        if self.read == buffer.len() {
+            buffer.clear();
+            self.read = 0;
+        }
+        // An end has emptied it for good.
+        if self.ending.is_none() {
+            self.unread = buffer;
+        }
     }
 
     fn handle_frame(&mut self, frame: &[u8]) {
@@ -197,12 +217,13 @@ impl Session {
 
     fn handle_message(&mut self, id: RequestId, message: Message) {
         match message {
-            Message::Register(register) => self.ask(id, Request::Register(Box::new(register))),
+            Message::Register(register) => self.request(id, Request::Register(Box::new(register))),
             Message::Lookup(lookup) => match lookup.asked() {
-                Some(target) => self.ask(id, Request::Lookup(target)),
+                Some(LookupTarget::One(key)) => self.question(id, Question::One(key)),
+                Some(LookupTarget::Listed(after)) => self.request(id, Request::List(after)),
                 None => self.refuse(id, ErrorCode::Malformed, "either a target or a listing"),
             },
-            Message::ListServers(_) => self.ask(id, Request::ListServers),
+            Message::ListServers(_) => self.question(id, Question::Servers),
             Message::Ping(_) => self.send(id, &Message::Pong(Pong())),
             // An error is never answered by an error.
             Message::Close(_) | Message::Error(_) => self.end(Ending::Closed),
@@ -230,8 +251,12 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, id: RequestId, request: Request) {
-        self.waiting = Waiting::ToBePolled(id, request);
+    fn request(&mut self, id: RequestId, request: Request) {
+        self.waiting = Waiting::ToBePolled(id, Wanted::Request(request));
+    }
+
+    fn question(&mut self, id: RequestId, question: Question) {
+        self.waiting = Waiting::ToBePolled(id, Wanted::Question(question));
     }
 
     /// A request that is not served here: the connection goes on.
@@ -273,7 +298,7 @@ impl Session {
     fn end(&mut self, ending: Ending) {
         if self.ending.is_none() {
             self.ending = Some(ending);
-            self.unread = Vec::new();
+            (self.unread, self.read) = (Vec::new(), 0);
             self.waiting = Waiting::No;
         }
     }

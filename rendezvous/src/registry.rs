@@ -5,11 +5,13 @@
 //! its endpoints are withheld, and for [`RETENTION`] more the identity, which names its relays,
 //! can still be found by who knows its key.
 //!
-//! No socket and no clock: requests come with where they came from and when, and each is carried
-//! out in the transaction that the caller holds open. An answer may leave after the commit only.
+//! No socket and no clock: what a client wants comes with where it came from and when. A request is
+//! carried out in the transaction that the caller holds open, and its answer may leave after the
+//! commit only ([`Registry`]). A question is answered from what is on disk ([`Lookups`]).
 
 mod admission;
 mod entries;
+mod lookups;
 mod networks;
 mod pace;
 
@@ -18,6 +20,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,13 +30,14 @@ use sremp_common::limit::{MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS};
 use sremp_common::rate::{Rate, Rates};
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{
-    Endpoint, ErrorBody, ErrorCode, List, LookupResponse, LookupTarget, Message, PeerInfo,
-    Register, Registered, Servers, encode,
+    Endpoint, ErrorBody, ErrorCode, List, Message, PeerInfo, Register, Registered, encode,
 };
 
 pub use self::admission::Admission;
-use self::admission::{admitted, endpoints_allowed, endpoints_shown};
+use self::admission::{admitted, endpoints_allowed};
 use self::entries::Entry;
+pub use self::lookups::{Admitted, Lookups, Question};
+use self::lookups::{found, shown};
 use self::networks::Network;
 use self::pace::{Pace, Return};
 use crate::store::{Rows, StoreError, Table};
@@ -91,15 +95,22 @@ pub struct Limits {
     pub wanted_registrations: u32,
 }
 
-/// A request that the registry answers. Others are the connection's affair.
-#[derive(Clone, Debug, PartialEq)]
+/// What a client wants that is not the connection's own affair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// For [`Lookups`].
+    Question(Question),
+    /// For [`Registry`].
+    Request(Request),
+}
+
+/// What is carried out in a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Registers or renews.
     Register(Box<Register>),
-    /// Asks for somebody, or for a page of a listing.
-    Lookup(LookupTarget),
-    /// Asks for other servers.
-    ListServers,
+    /// A page of a listing, after this key.
+    List(Option<IdentityKey>),
 }
 
 /// Where a request came from.
@@ -169,10 +180,10 @@ pub struct RegistryStatus {
     pub counters: Counters,
 }
 
-/// The registry. Its memory is in the rows; here are only rates and counts.
+/// The registry but for questions. Its memory is in the rows; here are only rates and counts.
 #[derive(Debug)]
 pub struct Registry {
-    config: RegistryConfig,
+    config: Arc<RegistryConfig>,
     rates: Rates<Kind>,
     pace: Pace,
     counters: Counters,
@@ -185,8 +196,6 @@ enum Kind {
     Register,
     /// Registrations of identities that were not known.
     NewIdentity,
-    /// Lookups of one identity, and requests for the list of servers.
-    Lookup,
     /// Pages of a listing.
     ListPage,
 }
@@ -216,12 +225,12 @@ impl Refusal {
 impl Registry {
     /// A registry over rows that it will be handed.
     #[must_use]
-    pub fn new(config: RegistryConfig) -> Self {
+    pub fn new(config: Arc<RegistryConfig>) -> Self {
         Self { config, rates: Rates::default(), pace: Pace::new(), counters: Counters::default() }
     }
 
     /// Other decisions of the operator from now on. What is kept stays, though it be too much now.
-    pub fn configure(&mut self, config: RegistryConfig) {
+    pub fn configure(&mut self, config: Arc<RegistryConfig>) {
         if config.limits != self.config.limits {
             // Allowances were counted by the old measure.
             self.rates = Rates::default();
@@ -242,11 +251,7 @@ impl Registry {
     ) -> Result<Message, StoreError> {
         let answer = match request {
             Request::Register(register) => self.register(rows, register, origin, now),
-            Request::Lookup(LookupTarget::One(key)) => self.lookup(rows, key, origin, now),
-            Request::Lookup(LookupTarget::Listed(after)) => {
-                self.list(rows, after.as_ref(), origin, now)
-            }
-            Request::ListServers => self.list_servers(origin, now),
+            Request::List(after) => self.list(rows, after.as_ref(), origin, now),
         };
         match answer {
             Ok(message) => Ok(message),
@@ -409,22 +414,6 @@ impl Registry {
         Ok(false)
     }
 
-    fn lookup(
-        &mut self,
-        rows: &impl Rows,
-        key: &IdentityKey,
-        origin: &Origin,
-        now: Now,
-    ) -> Result<Message, Refusal> {
-        self.take(Kind::Lookup, origin, now)?;
-        count(&mut self.counters.lookups);
-        let entry = entries::load(rows, key)?;
-        let may_be_shown =
-            |entry: &Entry| !entry.is_forgotten(now.wall) && !self.config.banned.contains(key);
-        let peers = entry.filter(may_be_shown).map(|entry| self.shown(&entry, origin, now.wall));
-        Ok(found(peers.into_iter().collect(), false))
-    }
-
     /// One page: as many as its count and the length of a message allow, at least one.
     fn list(
         &mut self,
@@ -449,7 +438,7 @@ impl Registry {
             after = Some(key);
             let may_be_shown = |entry: &Entry| entry.listed && entry.stands(now.wall) && !is_banned;
             let Some(entry) = entry.filter(may_be_shown) else { continue };
-            let peer = self.shown(&entry, origin, now.wall);
+            let peer = shown(&self.config, entry, origin, now.wall);
             let length = encode(&peer).len();
             if peers.len() == MAX_LIST_PAGE || length > room {
                 return Ok(found(peers, true));
@@ -458,18 +447,6 @@ impl Registry {
             peers.push(peer);
         }
         Ok(found(peers, false))
-    }
-
-    /// What a client is told of somebody.
-    fn shown(&self, entry: &Entry, origin: &Origin, now: Timestamp) -> PeerInfo {
-        let peer = entry.shown(now);
-        let (client, private) = (origin.address.ip(), self.config.allow_private_endpoints);
-        PeerInfo { endpoints: endpoints_shown(peer.endpoints, client, private), ..peer }
-    }
-
-    fn list_servers(&mut self, origin: &Origin, now: Now) -> Result<Message, Refusal> {
-        self.take(Kind::Lookup, origin, now)?;
-        Ok(Message::Servers(Servers { servers: self.config.servers.clone(), time: now.wall }))
     }
 
     /// Withdraws registrations that have expired, and forgets identities whose time is over; at
@@ -507,19 +484,19 @@ impl Registry {
         let rate = match kind {
             Kind::Register => limits.registrations,
             Kind::NewIdentity => limits.new_identities,
-            Kind::Lookup => limits.lookups,
             Kind::ListPage => limits.list_pages,
         };
         self.rates.take(kind, origin.address.ip(), rate, now.instant).map_err(|seconds| {
             count(&mut self.counters.rate_limited);
-            Refusal::retry(ErrorCode::RateLimited, "too many requests from this network", seconds)
+            Refusal::Answer(too_soon(seconds))
         })
     }
 }
 
-/// The same shape whoever is asked for, known or not.
-fn found(peers: Vec<PeerInfo>, has_more: bool) -> Message {
-    Message::LookupResponse(LookupResponse { peers: List::truncated(peers), has_more })
+/// What is said to whoever asks too often.
+fn too_soon(seconds: u32) -> ErrorBody {
+    let error = ErrorBody::new(ErrorCode::RateLimited, "too many requests from this network");
+    ErrorBody { retry_after: Some(seconds), ..error }
 }
 
 /// The client's address as seen here. The port is the one that it dialled from.

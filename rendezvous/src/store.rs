@@ -72,18 +72,21 @@ pub enum StoreError {
     Database(#[source] Box<::redb::Error>),
 }
 
-/// The tables within one transaction. Reads see the writes before them.
-pub trait Rows {
+/// The tables at one moment.
+pub trait ReadRows {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`StoreError::Database`], as for all others.
+    /// [`StoreError::Database`].
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+}
 
+/// The tables within one transaction. Reads see the writes before them.
+pub trait Rows: ReadRows {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::Database`], as for all others.
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
 
     /// Removes a key, which need not be there.

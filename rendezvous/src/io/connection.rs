@@ -1,6 +1,7 @@
 //! One connection: TLS handshake, then a [`Session`] driven over the stream.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,18 +13,19 @@ use sremp_common::io::gate::Slot;
 use sremp_common::io::lifecycle::Lifecycle;
 use sremp_common::label::{RENDEZVOUS_ALPN, TLS_EXPORTER};
 use sremp_common::limit::HANDSHAKE_TIMEOUT;
+use sremp_common::neighbourhood::blurred;
 use sremp_common::time::Instant;
 use sremp_common::wire::{ErrorCode, Message};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificates::Certificates;
 use super::storage::Jobs;
 use crate::protocol::{Ending, Session};
-use crate::registry::Origin;
+use crate::registry::{Origin, Wanted};
 
 /// Bytes read at a time.
 const READ_BUFFER: usize = 4 * 1024;
@@ -42,7 +44,7 @@ pub(super) struct Shared {
     pub(super) idle_timeout: AtomicU32,
     /// Seconds that a stop may take.
     pub(super) drain_timeout: AtomicU32,
-    /// Connections that ended by a failed handshake, or broke, since the start.
+    /// Connections that ended by a failed handshake, broke, or broke a rule, since the start.
     pub(super) failed: AtomicU64,
 }
 
@@ -65,13 +67,18 @@ pub(super) enum ConnectionError {
 
 /// Serves one client to its end.
 pub(super) async fn attend(visitor: Visitor, shared: Arc<Shared>) {
-    let address = visitor.address;
+    let address = visitor.address.ip();
     let tls = shared.certificates.current();
     match serve(visitor, tls, &shared).await {
-        Ok(ending) => tracing::debug!(%address, ?ending, "connection closed"),
+        Ok(ending) => {
+            if ending == Ending::Malformed {
+                shared.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::debug!(network = blurred(address), ?ending, "connection closed");
+        }
         Err(error) => {
             shared.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%address, %error, "connection failed");
+            tracing::debug!(network = blurred(address), %error, "connection failed");
         }
     }
 }
@@ -115,22 +122,35 @@ async fn drive(
     let idle_timeout = Duration::from_secs(shared.idle_timeout.load(Ordering::Relaxed).into());
     let mut session = Session::new(idle_timeout, now());
     let farewell = shared.life.farewell(slot.number());
+    let mut timer = Timer::new();
     tokio::pin!(farewell);
     let mut buffer = vec![0; READ_BUFFER];
     loop {
-        write(stream, &mut session).await?;
+        match session.poll_wanted() {
+            Some(Wanted::Question(question)) => {
+                let answer = shared.jobs.answer(&question, &origin, shared.clock.now()).await;
+                session.handle_answer(&answer, now());
+                continue;
+            }
+            Some(Wanted::Request(request)) => {
+                // What is answered already does not wait for a commit.
+                write(stream, &mut session).await?;
+                let answer = shared.jobs.ask(request, origin).await;
+                if matches!(answer, Message::Registered(_)) {
+                    slot.established(true);
+                }
+                session.handle_answer(&answer, now());
+                continue;
+            }
+            None => write(stream, &mut session).await?,
+        }
         if let Some(ending) = session.ending() {
             return Ok(ending);
         }
-        if let Some(request) = session.poll_request() {
-            let answer = shared.jobs.ask(request, origin).await;
-            if matches!(answer, Message::Registered(_)) {
-                slot.established(true);
-            }
-            session.handle_answer(&answer, now());
+        if !session.wants_bytes() {
+            // There is room for answers again.
             continue;
         }
-        let deadline = session.poll_timeout();
         tokio::select! {
             read = stream.read(&mut buffer) => match read {
                 Ok(count) if count > 0 => {
@@ -141,7 +161,7 @@ async fn drive(
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => session.handle_eof(),
                 Err(error) => return Err(ConnectionError::Broken(error)),
             },
-            () = sleep_until(deadline, now()) => session.handle_timeout(now()),
+            () = timer.wait(session.poll_timeout(), now()) => session.handle_timeout(now()),
             () = &mut farewell => session.close(ErrorCode::Unavailable),
         }
     }
@@ -164,9 +184,25 @@ async fn write(
     Ok(())
 }
 
-async fn sleep_until(deadline: Option<Instant>, now: Instant) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep(deadline.since(now)).await,
-        None => std::future::pending().await,
+/// One timer for all deadlines of a connection: to move it costs less than to make another.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    set_to: Option<Instant>,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
+    }
+
+    /// Waits for a deadline, which may be another one each time.
+    async fn wait(&mut self, deadline: Option<Instant>, now: Instant) {
+        let Some(deadline) = deadline else { return std::future::pending().await };
+        if self.set_to != Some(deadline) {
+            self.set_to = Some(deadline);
+            self.sleep.as_mut().reset(tokio::time::Instant::now() + deadline.since(now));
+        }
+        self.sleep.as_mut().await;
+        self.set_to = None;
     }
 }

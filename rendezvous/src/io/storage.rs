@@ -1,20 +1,27 @@
 //! The store's thread: takes all requests that wait, carries them out in one transaction, and
 //! lets the answers go when it is on disk. A batch closes as soon as the one before is done.
+//!
+//! After each batch it publishes what is on disk now. Questions are answered from that by whoever
+//! asks, without the thread; somebody who was told that he is registered is in it already.
 
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use sremp_common::io::Clock;
 use sremp_common::io::control::Refused;
 use sremp_common::io::metrics::Histogram;
+use sremp_common::time::Now;
 use sremp_common::wire::{ErrorBody, ErrorCode, Message};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::registry::{Origin, Registry, RegistryConfig, RegistryStatus, Request, SWEEP_LIMIT};
+use crate::registry::{
+    Lookups, Origin, Question, Registry, RegistryConfig, RegistryStatus, Request, SWEEP_LIMIT,
+};
 use crate::store::{RedbRows, Snapshot, Store, StoreError};
 
 /// Requests that may wait for the thread; more wait in their connections.
@@ -22,6 +29,15 @@ const MAX_WAITING: usize = 1_024;
 
 /// Requests of one transaction.
 const MAX_BATCH: usize = 256;
+
+/// How often the thread looks whether somebody still reads what it has withdrawn, and how many
+/// times: readers hold it while they read one row.
+const WITHDRAWAL_POLL: Duration = Duration::from_millis(1);
+const WITHDRAWAL_POLLS: u32 = 1_000;
+
+/// What questions are answered from. Missing while the file is being made smaller, which must have
+/// no readers, and when the thread has ended.
+type Published = Option<Arc<Snapshot>>;
 
 /// Something for the thread to do.
 enum Job {
@@ -31,7 +47,7 @@ enum Job {
         answer: oneshot::Sender<Message>,
     },
     Status(oneshot::Sender<RegistryStatus>),
-    Configure(Box<RegistryConfig>),
+    Configure(Arc<RegistryConfig>),
     /// Withdraws and forgets a batch; the answer says how many.
     Sweep(Option<oneshot::Sender<usize>>),
     Maintain(Maintenance),
@@ -58,24 +74,41 @@ pub(super) struct Storage {
     thread: JoinHandle<()>,
 }
 
-/// A way to the thread.
+/// A way to the thread, and to what it has published.
 #[derive(Clone, Debug)]
 pub(super) struct Jobs {
     queue: mpsc::Sender<Job>,
+    published: watch::Receiver<Published>,
+    /// Not held while rows are read.
+    lookups: Arc<Mutex<Lookups>>,
     commits: Arc<Histogram>,
 }
 
 impl Storage {
-    pub(super) fn start(store: Store, registry: Registry, clock: Clock) -> std::io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+    pub(super) fn start(
+        store: Store,
+        config: RegistryConfig,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let (publish, published) = watch::channel(None);
         let (failure, failed) = oneshot::channel();
-        let commits = Arc::new(Histogram::default());
-        let jobs = Jobs { queue: jobs, commits: Arc::clone(&commits) };
+        let config = Arc::new(config);
+        let jobs = Jobs {
+            queue,
+            published,
+            lookups: Arc::new(Mutex::new(Lookups::new(Arc::clone(&config)))),
+            commits: Arc::default(),
+        };
+        let commits = Arc::clone(&jobs.commits);
+        let registry = Registry::new(config);
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            if let Err(error) = work(store, registry, clock, waiting, &commits) {
+            let mut thread = Thread { store, registry, clock, publish, commits };
+            if let Err(error) = thread.work(waiting) {
                 // Nobody may be there to hear it when the server ends anyway.
                 let _ = failure.send(error);
             }
+            thread.withdraw();
         })?;
         Ok(Self { jobs, failed, thread })
     }
@@ -110,10 +143,37 @@ impl Jobs {
             Ok(()) => answered.await.ok(),
             Err(_) => None,
         };
-        answer.unwrap_or_else(|| {
-            let error = ErrorBody::new(ErrorCode::Internal, "the server failed; try again later");
-            Message::Error(error)
+        answer.unwrap_or_else(failure)
+    }
+
+    /// Answers a question from what is on disk.
+    pub(super) async fn answer(&self, question: &Question, origin: &Origin, now: Now) -> Message {
+        let admitted = self.lookups().admit(question, origin, now);
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refusal,
+        };
+        let Some(snapshot) = self.published().await else { return failure() };
+        admitted.answer(&*snapshot, question, origin, now).unwrap_or_else(|error| {
+            tracing::error!(%error, "a row cannot be read");
+            // The thread finds the same, and the server ends.
+            let _ = self.queue.try_send(Job::Sweep(None));
+            failure()
         })
+    }
+
+    async fn published(&self) -> Published {
+        let published = self.published.borrow().clone();
+        if published.is_some() {
+            return published;
+        }
+        let mut published = self.published.clone();
+        published.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Its fields fit together whatever happened to whoever held it.
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long transactions took, requests and durability included.
@@ -122,12 +182,16 @@ impl Jobs {
     }
 
     pub(super) async fn status(&self) -> Option<RegistryStatus> {
-        self.told(Job::Status).await
+        let mut status = self.told(Job::Status).await?;
+        self.lookups().add_to(&mut status.counters);
+        Some(status)
     }
 
     pub(super) async fn configure(&self, config: RegistryConfig) {
+        let config = Arc::new(config);
+        self.lookups().configure(Arc::clone(&config));
         // Without a thread there is nothing to configure.
-        let _ = self.queue.send(Job::Configure(Box::new(config))).await;
+        let _ = self.queue.send(Job::Configure(config)).await;
     }
 
     /// Removes what has expired, some of it.
@@ -170,56 +234,90 @@ impl Jobs {
     }
 }
 
+fn failure() -> Message {
+    Message::Error(ErrorBody::new(ErrorCode::Internal, "the server failed; try again later"))
+}
+
 fn ended() -> Refused {
     Refused::new("unavailable", "the server is about to end")
 }
 
-/// Works until all ways to the thread are gone, or the store fails.
-fn work(
-    mut store: Store,
-    mut registry: Registry,
+/// What the thread has.
+struct Thread {
+    store: Store,
+    registry: Registry,
     clock: Clock,
-    mut waiting: mpsc::Receiver<Job>,
-    commits: &Histogram,
-) -> Result<(), StoreError> {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH
-            && let Ok(job) = waiting.try_recv()
-        {
-            batch.push(job);
-        }
-        let mut maintenance = Vec::new();
-        let began = clock.now().instant;
-        // When the batch fails, its answers are dropped unsent, and who waits for them is told
-        // that the server failed.
-        let outcomes = store.batch(|rows| {
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for job in batch {
-                if let Job::Maintain(job) = job {
-                    maintenance.push(job);
-                } else {
-                    outcomes.extend(carry_out(job, &mut registry, rows, clock)?);
-                }
-            }
-            Ok(outcomes)
-        })?;
-        commits.observe(clock.now().instant.since(began));
-        outcomes.into_iter().for_each(tell);
-        maintenance.into_iter().for_each(|job| maintain(job, &mut store));
-    }
-    Ok(())
+    publish: watch::Sender<Published>,
+    commits: Arc<Histogram>,
 }
 
-/// Whoever has gone away meanwhile misses the answer.
-fn maintain(job: Maintenance, store: &mut Store) {
-    match job {
-        Maintenance::Compact(answer) => {
-            let _ = answer.send(store.compact());
+impl Thread {
+    /// Works until all ways to the thread are gone, or the store fails.
+    fn work(&mut self, mut waiting: mpsc::Receiver<Job>) -> Result<(), StoreError> {
+        self.publish()?;
+        while let Some(first) = waiting.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < MAX_BATCH
+                && let Ok(job) = waiting.try_recv()
+            {
+                batch.push(job);
+            }
+            let mut maintenance = Vec::new();
+            let began = self.clock.now().instant;
+            // When the batch fails, its answers are dropped unsent, and who waits for them is told
+            // that the server failed.
+            let (registry, clock) = (&mut self.registry, self.clock);
+            let outcomes = self.store.batch(|rows| {
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for job in batch {
+                    if let Job::Maintain(job) = job {
+                        maintenance.push(job);
+                    } else {
+                        outcomes.extend(carry_out(job, registry, rows, clock)?);
+                    }
+                }
+                Ok(outcomes)
+            })?;
+            self.commits.observe(self.clock.now().instant.since(began));
+            // Before anybody is told, so that whoever asks next finds what he was told.
+            self.publish()?;
+            outcomes.into_iter().for_each(tell);
+            for job in maintenance {
+                self.maintain(job)?;
+            }
         }
-        Maintenance::Snapshot(answer) => {
-            let _ = answer.send(store.snapshot());
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<(), StoreError> {
+        self.publish.send_replace(Some(Arc::new(self.store.snapshot()?)));
+        Ok(())
+    }
+
+    /// Takes back what is published, and waits for who is reading it.
+    fn withdraw(&self) {
+        let Some(withdrawn) = self.publish.send_replace(None) else { return };
+        for _ in 0..WITHDRAWAL_POLLS {
+            if Arc::strong_count(&withdrawn) == 1 {
+                break;
+            }
+            std::thread::sleep(WITHDRAWAL_POLL);
         }
+    }
+
+    /// Whoever has gone away meanwhile misses the answer.
+    fn maintain(&mut self, job: Maintenance) -> Result<(), StoreError> {
+        match job {
+            Maintenance::Compact(answer) => {
+                self.withdraw();
+                let _ = answer.send(self.store.compact());
+                self.publish()?;
+            }
+            Maintenance::Snapshot(answer) => {
+                let _ = answer.send(self.store.snapshot());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -237,7 +335,7 @@ fn carry_out(
         }
         Job::Status(answer) => Ok(Some(Outcome::Status(answer, registry.status(rows)?))),
         Job::Configure(config) => {
-            registry.configure(*config);
+            registry.configure(config);
             Ok(None)
         }
         Job::Sweep(answer) => {

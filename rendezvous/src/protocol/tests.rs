@@ -2,11 +2,14 @@
 
 use proptest::prelude::*;
 use sremp_common::id::IdentityKey;
-use sremp_common::wire::{ListServers, Lookup, LookupTarget, Ping, Servers};
+use sremp_common::wire::{ListServers, Lookup, Ping, Servers};
 
 use super::*;
 
 const IDLE: Duration = Duration::from_secs(100);
+
+/// What [`list_servers`] asks for.
+const SERVERS: Wanted = Wanted::Question(Question::Servers);
 
 fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
@@ -62,15 +65,15 @@ fn requests_are_answered_one_after_the_other() {
     bytes.extend(framed(2, &Message::Ping(Ping())));
     bytes.extend(list_servers(4));
     session.handle_bytes(&bytes, at(1));
-    assert_eq!(session.poll_request(), Some(Request::ListServers));
-    assert_eq!(session.poll_request(), None);
+    assert_eq!(session.poll_wanted(), Some(SERVERS));
+    assert_eq!(session.poll_wanted(), None);
     assert!(!session.wants_bytes());
     assert_eq!(session.poll_timeout(), None);
     assert!(sent(&mut session).is_empty());
 
     session.handle_answer(&servers(), at(2));
     assert_eq!(sent(&mut session), [(0, servers()), (2, Message::Pong(Pong()))]);
-    assert_eq!(session.poll_request(), Some(Request::ListServers));
+    assert_eq!(session.poll_wanted(), Some(SERVERS));
     session.handle_answer(&servers(), at(3));
     assert_eq!(sent(&mut session), [(4, servers())]);
     assert!(session.wants_bytes());
@@ -80,17 +83,44 @@ fn requests_are_answered_one_after_the_other() {
 }
 
 #[test]
+fn answers_to_what_came_together_leave_together_up_to_a_bound() {
+    // As many as fill a TLS record, and more.
+    const MANY: u64 = 40;
+    let servers = sremp_common::wire::List::truncated(
+        (0..60).map(|n| format!("server{n:02}.example.org:7332").parse().unwrap()).collect(),
+    );
+    let time = sremp_common::time::Timestamp::default();
+    let answer = Message::Servers(Servers { servers, time });
+    let mut session = open();
+    let bytes: Vec<u8> = (0..MANY).flat_map(|n| list_servers(2 * n)).collect();
+    session.handle_bytes(&bytes, at(1));
+    let (mut answered, mut writes) = (0, Vec::new());
+    while answered < MANY {
+        while let Some(wanted) = session.poll_wanted() {
+            assert_eq!(wanted, SERVERS);
+            session.handle_answer(&answer, at(2));
+            answered += 1;
+        }
+        writes.push(session.poll_transmit().unwrap().len());
+    }
+    let one = framed(0, &answer).len();
+    assert!(writes.len() > 1 && writes.iter().all(|write| *write <= MAX_GATHERED + one));
+    assert!(writes[0] > MAX_GATHERED, "{writes:?}");
+    assert!(session.wants_bytes() && session.poll_transmit().is_none());
+}
+
+#[test]
 fn lookups_say_what_they_ask_for_or_are_refused() {
     let key = sremp_common::key::IdentitySecret::from_bytes(&[1; 32]).public();
-    let good: [(Lookup, LookupTarget); 3] = [
-        (Lookup::one(key), LookupTarget::One(key)),
-        (Lookup::listed(None), LookupTarget::Listed(None)),
-        (Lookup::listed(Some(key)), LookupTarget::Listed(Some(key))),
+    let good: [(Lookup, Wanted); 3] = [
+        (Lookup::one(key), Wanted::Question(Question::One(key))),
+        (Lookup::listed(None), Wanted::Request(Request::List(None))),
+        (Lookup::listed(Some(key)), Wanted::Request(Request::List(Some(key)))),
     ];
-    for (lookup, target) in good {
+    for (lookup, wanted) in good {
         let mut session = open();
         session.handle_bytes(&framed(0, &Message::Lookup(lookup)), at(1));
-        assert_eq!(session.poll_request(), Some(Request::Lookup(target)));
+        assert_eq!(session.poll_wanted(), Some(wanted));
     }
     let bad: [(Option<IdentityKey>, bool, Option<IdentityKey>); 5] = [
         (None, false, None),
@@ -143,7 +173,7 @@ fn malformed_messages_end_the_connection() {
         assert_eq!(session.ending(), Some(Ending::Malformed));
         // And nothing more is heard.
         session.handle_bytes(&list_servers(0), at(1));
-        assert_eq!(session.poll_request(), None);
+        assert_eq!(session.poll_wanted(), None);
     }
 }
 
@@ -223,7 +253,7 @@ fn silence_and_dripping_end_the_connection() {
     // An answer starts the silence anew.
     let mut session = open();
     session.handle_bytes(&request, at(1_000));
-    assert!(session.poll_request().is_some());
+    assert!(session.poll_wanted().is_some());
     session.handle_timeout(at(1_000_000));
     assert_eq!(session.ending(), None);
     session.handle_answer(&servers(), at(2_000_000));
@@ -254,10 +284,10 @@ proptest! {
             let mut session = open();
             session.handle_bytes(&input, at(1));
             let _ = sent(&mut session);
-            if session.poll_request().is_some() {
+            if session.poll_wanted().is_some() {
                 session.handle_answer(&servers(), at(2));
             }
-            prop_assert!(session.ending().is_some() || session.poll_timeout().is_some() || session.poll_request().is_some());
+            prop_assert!(session.ending().is_some() || session.poll_timeout().is_some() || session.poll_wanted().is_some());
         }
     }
 }

@@ -21,7 +21,7 @@ use sremp_common::wire::{Endpoint, List, PeerInfo, decode, encode};
 
 use super::RETENTION;
 use super::networks::{self, Network};
-use crate::store::{Rows, StoreError, Table};
+use crate::store::{ReadRows, Rows, StoreError, Table};
 
 const BYTES_KEY: &[u8] = b"bytes";
 
@@ -68,12 +68,12 @@ impl Entry {
 
     /// What others are told: endpoints only while the registration stands, the day instead of the
     /// time.
-    pub(super) fn shown(&self, now: Timestamp) -> PeerInfo {
+    pub(super) fn shown(self, now: Timestamp) -> PeerInfo {
         let online = self.stands(now);
         let day = self.registered_at.day().saturating_mul(DAY_MS);
         PeerInfo {
-            identity: self.identity.clone(),
-            endpoints: if online { self.endpoints.clone() } else { List::default() },
+            identity: self.identity,
+            endpoints: if online { self.endpoints } else { List::default() },
             last_seen: Timestamp::from_millis(day),
             online,
         }
@@ -98,18 +98,18 @@ impl Entry {
 }
 
 /// The entry of an identity.
-pub(super) fn load(rows: &impl Rows, key: &IdentityKey) -> Result<Option<Entry>, StoreError> {
+pub(super) fn load(rows: &impl ReadRows, key: &IdentityKey) -> Result<Option<Entry>, StoreError> {
     load_row(rows, key.as_bytes())
 }
 
 /// The entry of a row's key. One that does not decode counts as none: it is replaced by the next
 /// registration.
-pub(super) fn load_row(rows: &impl Rows, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+pub(super) fn load_row(rows: &impl ReadRows, key: &[u8]) -> Result<Option<Entry>, StoreError> {
     Ok(rows.get(Table::Entries, key)?.and_then(|bytes| decode(&bytes).ok()))
 }
 
 /// Length of all entries.
-pub(super) fn total_bytes(rows: &impl Rows) -> Result<u64, StoreError> {
+pub(super) fn total_bytes(rows: &impl ReadRows) -> Result<u64, StoreError> {
     let row = rows.get(Table::Meta, BYTES_KEY)?;
     Ok(row.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use sremp_common::id::IdentityKey;
 
-use crate::store::{Rows, StoreError, Table};
+use crate::store::{ReadRows, Rows, StoreError, Table};
 
 /// Bytes of a network's row key: one for the family, six for the prefix.
 const NETWORK_BYTES: usize = 7;
@@ -42,13 +42,13 @@ impl Network {
 }
 
 /// The network that an identity counts for.
-fn origin(rows: &impl Rows, key: &[u8]) -> Result<Option<Network>, StoreError> {
+fn origin(rows: &impl ReadRows, key: &[u8]) -> Result<Option<Network>, StoreError> {
     let row = rows.get(Table::Origins, key)?;
     Ok(row.and_then(|bytes| bytes.try_into().ok()).map(Network))
 }
 
 /// Identities that count for a network.
-pub(super) fn count(rows: &impl Rows, network: Network) -> Result<u64, StoreError> {
+pub(super) fn count(rows: &impl ReadRows, network: Network) -> Result<u64, StoreError> {
     let row = rows.get(Table::NetworkCounts, &network.0)?;
     Ok(row.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
 }

@@ -12,7 +12,7 @@ use sremp_common::identity::{Extensions, Flags, Identity, IdentityData};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
 use sremp_common::time::Instant;
-use sremp_common::wire::{Bin, LookupTarget, Registration};
+use sremp_common::wire::{Bin, LookupResponse, Registration, Servers};
 
 use super::*;
 use crate::store::MemoryRows;
@@ -95,19 +95,45 @@ fn signed(
     Register { identity, registration, signature }
 }
 
-/// A registry with its rows, as one thing.
+/// Where is identity `number`?
+fn one(number: u64) -> Question {
+    Question::One(secret(number).public())
+}
+
+/// A registry with its questions and its rows, as one thing.
 struct World {
     registry: Registry,
+    lookups: Lookups,
     rows: MemoryRows,
 }
 
 impl World {
     fn new(config: RegistryConfig) -> Self {
-        Self { registry: Registry::new(config), rows: MemoryRows::default() }
+        let config = Arc::new(config);
+        let lookups = Lookups::new(Arc::clone(&config));
+        Self { registry: Registry::new(config), lookups, rows: MemoryRows::default() }
     }
 
-    fn ask(&mut self, request: &Request, now: Now) -> Message {
-        self.registry.handle(&mut self.rows, request, &origin(0), now).unwrap()
+    fn configure(&mut self, config: RegistryConfig) {
+        let config = Arc::new(config);
+        self.lookups.configure(Arc::clone(&config));
+        self.registry.configure(config);
+    }
+
+    fn ask(&mut self, question: &Question, now: Now) -> Message {
+        self.ask_from(question, &origin(0), now)
+    }
+
+    fn ask_from(&mut self, question: &Question, origin: &Origin, now: Now) -> Message {
+        match self.lookups.admit(question, origin, now) {
+            Ok(admitted) => admitted.answer(&self.rows, question, origin, now).unwrap(),
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn ask_page(&mut self, after: Option<IdentityKey>, now: Now) -> Message {
+        let request = Request::List(after);
+        self.registry.handle(&mut self.rows, &request, &origin(0), now).unwrap()
     }
 
     fn register(
@@ -139,8 +165,7 @@ impl World {
     }
 
     fn find(&mut self, number: u64, now: Now) -> Option<PeerInfo> {
-        let request = Request::Lookup(LookupTarget::One(secret(number).public()));
-        match self.ask(&request, now) {
+        match self.ask(&one(number), now) {
             Message::LookupResponse(response) => {
                 assert!(!response.has_more);
                 assert!(response.peers.len() <= 1);
@@ -151,7 +176,7 @@ impl World {
     }
 
     fn page(&mut self, after: Option<IdentityKey>, now: Now) -> LookupResponse {
-        match self.ask(&Request::Lookup(LookupTarget::Listed(after)), now) {
+        match self.ask_page(after, now) {
             Message::LookupResponse(response) => response,
             other => panic!("{other:?}"),
         }
@@ -174,7 +199,9 @@ impl World {
     }
 
     fn counters(&self) -> Counters {
-        self.registry.status(&self.rows).unwrap().counters
+        let mut counters = self.registry.status(&self.rows).unwrap().counters;
+        self.lookups.add_to(&mut counters);
+        counters
     }
 }
 
@@ -388,20 +415,19 @@ fn pages_of_long_identities_fit_into_a_message() {
 #[test]
 fn a_listing_can_be_switched_off_and_is_rate_limited() {
     let mut world = World::new(RegistryConfig { listing: false, ..config() });
-    let request = Request::Lookup(LookupTarget::Listed(None));
-    let Message::Error(error) = world.ask(&request, at(0)) else { panic!() };
+    let Message::Error(error) = world.ask_page(None, at(0)) else { panic!() };
     assert_eq!(error.code, ErrorCode::Unsupported);
 
     let mut config = config();
     config.limits.list_pages = Rate { count: 2, per: Duration::from_secs(60) };
     let mut world = World::new(config);
     for _ in 0..2 {
-        assert!(matches!(world.ask(&request, at(0)), Message::LookupResponse(_)));
+        assert!(matches!(world.ask_page(None, at(0)), Message::LookupResponse(_)));
     }
-    let Message::Error(error) = world.ask(&request, at(0)) else { panic!() };
+    let Message::Error(error) = world.ask_page(None, at(0)) else { panic!() };
     assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(30)));
     assert_eq!(world.counters().rate_limited, 1);
-    assert!(matches!(world.ask(&request, at(30_000)), Message::LookupResponse(_)));
+    assert!(matches!(world.ask_page(None, at(30_000)), Message::LookupResponse(_)));
     // Lookups of one have their own allowance.
     assert!(world.find(1, at(0)).is_none());
 }
@@ -411,8 +437,7 @@ fn r08_known_and_unknown_have_one_shape() {
     let mut world = World::new(config());
     world.add(1, 1, 600, false, at(0)).unwrap();
     for number in [1, 2] {
-        let request = Request::Lookup(LookupTarget::One(secret(number).public()));
-        assert!(matches!(world.ask(&request, at(0)), Message::LookupResponse(_)));
+        assert!(matches!(world.ask(&one(number), at(0)), Message::LookupResponse(_)));
     }
 }
 
@@ -487,6 +512,40 @@ fn r18_bytes_are_bounded_too() {
 }
 
 #[test]
+fn r08_guessing_who_is_here_is_rate_limited() {
+    let mut config = config();
+    config.limits.lookups = Rate { count: 3, per: Duration::from_secs(60) };
+    let mut world = World::new(config.clone());
+    world.add(1, 1, 600, false, at(0)).unwrap();
+    // Questions of both kinds count as one kind, whoever is asked for.
+    for question in [one(1), one(2), Question::Servers] {
+        assert!(!matches!(world.ask(&question, at(0)), Message::Error(_)));
+    }
+    for question in [one(1), one(2), Question::Servers] {
+        let Message::Error(error) = world.ask(&question, at(0)) else { panic!() };
+        assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(20)));
+    }
+    assert_eq!((world.counters().lookups, world.counters().rate_limited), (2, 3));
+    // Another network is not concerned, and neither are registrations and listings.
+    assert!(matches!(
+        world.ask_from(
+            &one(1),
+            &Origin { address: "203.0.113.1:1".parse().unwrap(), ..origin(0) },
+            at(0)
+        ),
+        Message::LookupResponse(_)
+    ));
+    world.add(1, 1, 600, false, at(0)).unwrap();
+    assert_eq!(world.list(at(0)).len(), 0);
+    // An allowance outlives a reload that does not concern it, and no other.
+    world.configure(RegistryConfig { listing: false, ..config.clone() });
+    assert!(matches!(world.ask(&one(1), at(0)), Message::Error(_)));
+    config.limits.lookups.count = 4;
+    world.configure(config);
+    assert!(matches!(world.ask(&one(1), at(0)), Message::LookupResponse(_)));
+}
+
+#[test]
 fn fresh_keys_of_one_network_are_counted() {
     let mut config = config();
     config.limits.new_identities = Rate { count: 2, per: Duration::from_secs(3_600) };
@@ -502,7 +561,7 @@ fn fresh_keys_of_one_network_are_counted() {
 fn servers_are_suggested_as_configured() {
     let servers = List::new(vec!["rendezvous.example.org:7332".parse().unwrap()]).unwrap();
     let mut world = World::new(RegistryConfig { servers: servers.clone(), ..config() });
-    let Message::Servers(answer) = world.ask(&Request::ListServers, at(7)) else { panic!() };
+    let Message::Servers(answer) = world.ask(&Question::Servers, at(7)) else { panic!() };
     assert_eq!(answer, Servers { servers, time: at(7).wall });
 }
 

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::{Row, Rows, StoreError, Table};
+use super::{ReadRows, Row, Rows, StoreError, Table};
 
 /// All tables in one map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryRows(BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>);
 
-impl Rows for MemoryRows {
+impl ReadRows for MemoryRows {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get(&table).and_then(|rows| rows.get(key)).cloned())
     }
+}
 
+impl Rows for MemoryRows {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.0.entry(table).or_default().insert(key.to_vec(), value.to_vec());
         Ok(())

@@ -1,18 +1,19 @@
 //! The tables in one redb file. A batch is one write transaction; it is on disk when
 //! [`Store::batch`] returns, or nothing of it is.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::{
-    CompactionError, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
+    CompactionError, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase as _,
     ReadableTable as _, ReadableTableMetadata as _, StorageBackend, StorageError, TableDefinition,
     WriteTransaction,
 };
 
-use super::{Row, Rows, StoreError, Table};
+use super::{ReadRows, Row, Rows, StoreError, Table};
 
 /// Layout of the rows. Raised when an older program could no longer read them.
 const SCHEMA: u64 = 1;
@@ -92,12 +93,22 @@ impl Store {
         Ok(found)
     }
 
-    /// What the store holds now, for a copy.
+    /// What the store holds now: what is on disk, and nothing of a batch that is under way.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.0.begin_read().map(Snapshot).map_err(failed)
+        let transaction = self.0.begin_read().map_err(failed)?;
+        let mut tables = BTreeMap::new();
+        for table in Table::ALL {
+            match transaction.open_table(definition(table)) {
+                Ok(open) => drop(tables.insert(table, open)),
+                // Nothing was ever written to it.
+                Err(redb::TableError::TableDoesNotExist(_)) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(Snapshot(tables))
     }
 
     /// Gives unused space back to the system; true if there was any.
@@ -143,7 +154,7 @@ impl Store {
 }
 
 /// What the store held at one moment. It costs room in the file until it is dropped.
-pub struct Snapshot(ReadTransaction);
+pub struct Snapshot(BTreeMap<Table, ReadOnlyTable<&'static [u8], &'static [u8]>>);
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -183,13 +194,8 @@ impl Snapshot {
         let mut transaction = copy.begin_write().map_err(failed)?;
         transaction.set_two_phase_commit(true);
         let mut rows = 0_u64;
-        for table in Table::ALL {
-            let from = match self.0.open_table(definition(table)) {
-                Ok(from) => from,
-                Err(redb::TableError::TableDoesNotExist(_)) => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            let mut to = transaction.open_table(definition(table)).map_err(failed)?;
+        for (table, from) in &self.0 {
+            let mut to = transaction.open_table(definition(*table)).map_err(failed)?;
             for row in from.iter().map_err(failed)? {
                 let (key, value) = row.map_err(failed)?;
                 to.insert(key.value(), value.value()).map_err(failed)?;
@@ -198,6 +204,14 @@ impl Snapshot {
         }
         transaction.commit().map_err(failed)?;
         Ok(rows)
+    }
+}
+
+impl ReadRows for Snapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(table) = self.0.get(&table) else { return Ok(None) };
+        let row = table.get(key).map_err(failed)?;
+        Ok(row.map(|row| row.value().to_vec()))
     }
 }
 
@@ -222,13 +236,15 @@ impl RedbRows<'_> {
     }
 }
 
-impl Rows for RedbRows<'_> {
+impl ReadRows for RedbRows<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let table = self.table(table)?;
         let row = table.get(key).map_err(failed)?;
         Ok(row.map(|row| row.value().to_vec()))
     }
+}
 
+impl Rows for RedbRows<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.changed = true;
         self.table(table)?.insert(key, value).map_err(failed)?;

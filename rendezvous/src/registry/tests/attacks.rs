@@ -6,42 +6,18 @@ use sremp_common::limit::{MAX_IDENTITY, MAX_METADATA_VALUE, MAX_PICTURE};
 use sremp_common::wire::{WireError, decode};
 
 use super::*;
-use crate::store::Row;
+use crate::store::ReadRows;
 
 /// Rows that count how often they are read.
 struct Counting<'r> {
-    rows: &'r mut MemoryRows,
+    rows: &'r MemoryRows,
     reads: Cell<u32>,
 }
 
-impl Counting<'_> {
-    fn count(&self) {
-        self.reads.set(self.reads.get() + 1);
-    }
-}
-
-impl Rows for Counting<'_> {
+impl ReadRows for Counting<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.count();
+        self.reads.set(self.reads.get() + 1);
         self.rows.get(table, key)
-    }
-
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.rows.put(table, key, value)
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.rows.delete(table, key)
-    }
-
-    fn next(&self, table: Table, after: Option<&[u8]>) -> Result<Option<Row>, StoreError> {
-        self.count();
-        self.rows.next(table, after)
-    }
-
-    fn count(&self, table: Table) -> Result<u64, StoreError> {
-        self.count();
-        self.rows.count(table)
     }
 }
 
@@ -70,8 +46,7 @@ fn register_from(
 }
 
 fn find_from(world: &mut World, number: u64, address: &str, now: Now) -> Option<PeerInfo> {
-    let request = Request::Lookup(LookupTarget::One(secret(number).public()));
-    match world.registry.handle(&mut world.rows, &request, &from(address), now).unwrap() {
+    match world.ask_from(&one(number), &from(address), now) {
         Message::LookupResponse(response) => response.peers.into_iter().next(),
         other => panic!("{other:?}"),
     }
@@ -87,8 +62,7 @@ fn r07_a_scraper_gets_so_many_pages_a_minute_and_no_more() {
     }
     let (mut seen, mut after) = (0, None);
     for second in 0..60 {
-        let request = Request::Lookup(LookupTarget::Listed(after));
-        match world.ask(&request, at(second * 1_000)) {
+        match world.ask_page(after, at(second * 1_000)) {
             Message::LookupResponse(page) => {
                 seen += page.peers.len();
                 after = page.peers.iter().last().map(|peer| peer.identity.verify().unwrap().key());
@@ -109,25 +83,23 @@ fn r08_known_and_unknown_cost_the_same_work() {
     let mut world = World::new(config());
     world.add(1, 1, 600, false, at(0)).unwrap();
     world.add(2, 1, 60, false, at(0)).unwrap();
-    world.registry.config.banned.insert(secret(3).public());
     world.add(4, 1, 600, false, at(0)).unwrap();
-    world.registry.config.banned.insert(secret(4).public());
+    let banned = [3, 4].map(|number| secret(number).public()).into();
+    world.configure(RegistryConfig { banned, ..config() });
     // Standing, expired, unknown and banned, known and banned.
     let works: Vec<u32> = [1, 2, 9, 3, 4]
         .into_iter()
         .map(|number| {
-            let request = Request::Lookup(LookupTarget::One(secret(number).public()));
-            let mut rows = Counting { rows: &mut world.rows, reads: Cell::new(0) };
-            world.registry.handle(&mut rows, &request, &origin(0), at(90_000)).unwrap();
+            let (question, origin, now) = (one(number), origin(0), at(90_000));
+            let rows = Counting { rows: &world.rows, reads: Cell::new(0) };
+            let admitted = world.lookups.admit(&question, &origin, now).unwrap();
+            admitted.answer(&rows, &question, &origin, now).unwrap();
             rows.reads.get()
         })
         .collect();
     assert_eq!(works, [1; 5]);
     // Who is banned or forgotten looks like who never was here, byte for byte.
-    let answer = |world: &mut World, number: u64, now| {
-        let request = Request::Lookup(LookupTarget::One(secret(number).public()));
-        world.ask(&request, now).encode(0)
-    };
+    let answer = |world: &mut World, number: u64, now| world.ask(&one(number), now).encode(0);
     let unknown = answer(&mut world, 9, at(90_000));
     assert_eq!(answer(&mut world, 4, at(90_000)), unknown);
     assert_eq!(answer(&mut world, 2, at(40 * DAY_MS)), unknown);
@@ -139,7 +111,7 @@ fn r09_only_what_the_operator_wrote_is_suggested() {
     let mut world = World::new(RegistryConfig { servers: servers.clone(), ..config() });
     // Whoever registers cannot bring a server into the list.
     register_from(&mut world, 1, "192.0.2.1", "evil.example.org:7332", at(0)).unwrap();
-    let Message::Servers(answer) = world.ask(&Request::ListServers, at(0)) else { panic!() };
+    let Message::Servers(answer) = world.ask(&Question::Servers, at(0)) else { panic!() };
     assert_eq!(answer.servers, servers);
 }
 
@@ -320,12 +292,12 @@ fn who_may_register_is_the_operators_choice() {
     world.add(1, 1, 600, true, at(0)).unwrap();
     assert_eq!(world.add(2, 1, 600, true, at(0)), Err(ErrorCode::NotAdmitted));
 
-    world.registry.configure(RegistryConfig { admission: Admission::Known, ..config() });
+    world.configure(RegistryConfig { admission: Admission::Known, ..config() });
     world.add(1, 1, 600, true, at(1)).unwrap();
     assert_eq!(world.add(2, 1, 600, true, at(1)), Err(ErrorCode::NotAdmitted));
 
     let banned = [secret(1).public()].into();
-    world.registry.configure(RegistryConfig { banned, ..config() });
+    world.configure(RegistryConfig { banned, ..config() });
     world.add(2, 1, 600, true, at(2)).unwrap();
     assert_eq!(world.add(1, 1, 600, true, at(2)), Err(ErrorCode::NotAdmitted));
     assert!(world.find(1, at(2)).is_none());

@@ -66,7 +66,9 @@ fn forgotten(known: &Known) -> u64 {
 
 /// Carries out the steps on real rows, and on the model; they must agree after each.
 fn compare(steps: &[Step], rows: &mut impl Rows) -> Result<(), TestCaseError> {
-    let mut registry = Registry::new(RegistryConfig { max_entries: MAX_ENTRIES, ..config() });
+    let config = Arc::new(RegistryConfig { max_entries: MAX_ENTRIES, ..config() });
+    let mut lookups = Lookups::new(Arc::clone(&config));
+    let mut registry = Registry::new(config);
     let mut model = Model::default();
     let mut now = 0;
     for step in steps {
@@ -94,13 +96,14 @@ fn compare(steps: &[Step], rows: &mut impl Rows) -> Result<(), TestCaseError> {
                 registry.sweep(rows, at(now).wall).unwrap();
             }
         }
-        agree(&mut registry, rows, &model, now)?;
+        agree(&mut registry, &mut lookups, rows, &model, now)?;
     }
     Ok(())
 }
 
 fn agree(
     registry: &mut Registry,
+    lookups: &mut Lookups,
     rows: &mut impl Rows,
     model: &Model,
     now: u64,
@@ -108,9 +111,10 @@ fn agree(
     let mut listed = Vec::new();
     for number in 0..IDENTITIES {
         let key = secret(number).public();
-        let request = Request::Lookup(LookupTarget::One(key));
+        let question = Question::One(key);
+        let admitted = lookups.admit(&question, &origin(0), at(now)).unwrap();
         let Message::LookupResponse(found) =
-            registry.handle(rows, &request, &origin(0), at(now)).unwrap()
+            admitted.answer(rows, &question, &origin(0), at(now)).unwrap()
         else {
             panic!()
         };
@@ -126,7 +130,7 @@ fn agree(
         }
     }
     listed.sort_unstable();
-    let request = Request::Lookup(LookupTarget::Listed(None));
+    let request = Request::List(None);
     let Message::LookupResponse(page) =
         registry.handle(rows, &request, &origin(0), at(now)).unwrap()
     else {
