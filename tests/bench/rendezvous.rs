@@ -1,5 +1,9 @@
 //! Lookups at a rendezvous server, beside a bare TLS server that answers as many bytes with as many:
-//! the same library, the same client, the same number of connections, in turns.
+//! the same library and settings, the same client, the same number of connections, in turns.
+//!
+//! The server has [`PEOPLE`] registered, each client asks for another one each time, from an address
+//! of its own (the limits are for one address), and looks at what it is told. Whoever asks the bare
+//! server does the same.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +27,7 @@ use sremp_rendezvous::config::Config;
 use sremp_rendezvous::io::certificates::Certificates;
 use sremp_rendezvous::io::{Server, dev_cert};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -33,6 +37,13 @@ use super::{Effort, progress};
 
 /// Clients, each with one lookup under way.
 const CLIENTS: usize = 32;
+/// Who is registered.
+const PEOPLE: usize = 1_000;
+/// Lookups of one network in a minute: as many as can be configured.
+const LOOKUPS_PER_MINUTE: u32 = 1_000_000;
+/// Bytes at the start of an answer that are the same for everybody who is found: length, type,
+/// request id, one peer.
+const SAME: usize = 9;
 /// Unmeasured time of each turn.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -55,26 +66,26 @@ async fn turns(effort: Effort) -> (Vec<f64>, Vec<f64>) {
     let mut config = Config::default();
     config.server.listen = "127.0.0.1:0".to_owned();
     (config.tls.cert, config.tls.key) = (Some(certs.cert.clone()), Some(certs.key.clone()));
-    config.limits.lookups_per_minute = 1_000_000;
+    config.limits.lookups_per_minute = LOOKUPS_PER_MINUTE;
     let (life, _wishes) = Lifecycle::new();
     let data = directory.path().join("data");
     let server = Server::start(&config, &data, life.clone()).await.unwrap();
     let address = server.ready().listening;
     let server = tokio::spawn(server.run());
     let tls = connector(&certs.ca);
-    let (question, answer) = register(address, &tls).await;
+    let talk = Arc::new(populate(address, &tls).await);
 
     let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let echo_address = echo.local_addr().unwrap();
     let acceptor =
         TlsAcceptor::from(Certificates::load(&certs.cert, &certs.key).unwrap().current());
-    let echo = tokio::spawn(echo_server(echo, acceptor, question.len(), answer));
+    let echo = tokio::spawn(echo_server(echo, acceptor, Arc::clone(&talk)));
 
     let time = Duration::from_millis(effort.relay_ms);
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
-        ours.push(turn(address, &tls, &question, answer, time).await);
-        bare.push(turn(echo_address, &tls, &question, answer, time).await);
+        ours.push(turn(address, &tls, &talk, time).await);
+        bare.push(turn(echo_address, &tls, &talk, time).await);
     }
     echo.abort();
     life.stop();
@@ -95,9 +106,18 @@ fn connector(ca: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Headers are exchanged; the echo has one, too.
-async fn connect(address: SocketAddr, tls: &TlsConnector) -> TlsStream<TcpStream> {
-    let stream = TcpStream::connect(address).await.unwrap();
+/// What is said: questions of one length, and the answers', which have one length too.
+struct Talk {
+    questions: Vec<Vec<u8>>,
+    answer: Vec<u8>,
+}
+
+/// Headers are exchanged; the echo has one, too. Each client comes from an address of its own.
+async fn connect(address: SocketAddr, client: usize, tls: &TlsConnector) -> TlsStream<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    let own = [127, 0, 1, u8::try_from(client + 1).unwrap()];
+    socket.bind(SocketAddr::from((own, 0))).unwrap();
+    let stream = socket.connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let mut stream = tls.connect(name, stream).await.unwrap();
@@ -107,16 +127,44 @@ async fn connect(address: SocketAddr, tls: &TlsConnector) -> TlsStream<TcpStream
     stream
 }
 
-/// Registers somebody; gives the frame that looks him up, and the length of the answer's.
-async fn register(address: SocketAddr, tls: &TlsConnector) -> (Vec<u8>, usize) {
-    let mut stream = connect(address, tls).await;
+/// Registers everybody, and looks everybody up.
+async fn populate(address: SocketAddr, tls: &TlsConnector) -> Talk {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let tls = tls.clone();
+        clients.spawn(async move {
+            let mut stream = connect(address, client, &tls).await;
+            let mut questions = Vec::new();
+            for number in (client..PEOPLE).step_by(CLIENTS) {
+                questions.push(register(&mut stream, number).await);
+            }
+            questions
+        });
+    }
+    let questions = clients.join_all().await.concat();
+    let mut stream = connect(address, 0, tls).await;
+    let mut answers = Vec::new();
+    for question in &questions {
+        let found = exchange(&mut stream, question).await;
+        let Ok((2, Message::LookupResponse(response))) = Message::decode(&found) else { panic!() };
+        assert_eq!(response.peers.len(), 1);
+        answers.push(encode_long_frame(&found).unwrap());
+    }
+    let answer = answers.pop().unwrap();
+    let alike = |other: &Vec<u8>| other.len() == answer.len() && other[..SAME] == answer[..SAME];
+    assert!(answers.iter().all(alike));
+    Talk { questions, answer }
+}
+
+/// Registers somebody; gives the frame that looks him up.
+async fn register(stream: &mut TlsStream<TcpStream>, number: usize) -> Vec<u8> {
     let (_, session) = stream.get_ref();
     let exporter = session.export_keying_material([0; 32], TLS_EXPORTER, None).unwrap();
-    let secret = IdentitySecret::generate(&mut Entropy::from_number(1));
+    let secret = IdentitySecret::generate(&mut Entropy::from_number(number as u64));
     let data = IdentityData {
         username: Username::new("Somebody").unwrap(),
         identity_key: secret.public(),
-        noise_key: NoiseSecret::generate(&mut Entropy::from_number(2)).public(),
+        noise_key: NoiseSecret::generate(&mut Entropy::from_number(number as u64)).public(),
         flags: Flags::default(),
         extensions: None,
         version: 1,
@@ -127,14 +175,10 @@ async fn register(address: SocketAddr, tls: &TlsConnector) -> (Vec<u8>, usize) {
     let registration = Registration { endpoints, ttl: 86_400, listed: false };
     let signature = registration.sign(&secret, &identity, &exporter);
     let register = Message::Register(Register { identity, registration, signature });
-    let registered = exchange(&mut stream, &encode_long_frame(&register.encode(0)).unwrap()).await;
+    let registered = exchange(stream, &encode_long_frame(&register.encode(0)).unwrap()).await;
     assert!(matches!(Message::decode(&registered), Ok((0, Message::Registered(_)))));
     let lookup = Message::Lookup(Lookup::one(secret.public())).encode(2);
-    let question = encode_long_frame(&lookup).unwrap();
-    let found = exchange(&mut stream, &question).await;
-    let Ok((2, Message::LookupResponse(response))) = Message::decode(&found) else { panic!() };
-    assert_eq!(response.peers.len(), 1);
-    (question, found.len() + 4)
+    encode_long_frame(&lookup).unwrap()
 }
 
 /// Sends a frame and gives the content of the one that comes back.
@@ -146,21 +190,21 @@ async fn exchange(stream: &mut TlsStream<TcpStream>, frame: &[u8]) -> Vec<u8> {
     content
 }
 
-/// Answers each `question` bytes with `answer` bytes, and knows nothing else.
-async fn echo_server(listener: TcpListener, acceptor: TlsAcceptor, question: usize, answer: usize) {
+/// Answers as many bytes as a question has with an answer, and knows nothing else.
+async fn echo_server(listener: TcpListener, acceptor: TlsAcceptor, talk: Arc<Talk>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let acceptor = acceptor.clone();
+        let (acceptor, talk) = (acceptor.clone(), Arc::clone(&talk));
         connections.spawn(async move {
             let mut stream = acceptor.accept(stream).await.unwrap();
             let mut header = VERSION_HEADER;
             stream.read_exact(&mut header).await.unwrap();
             stream.write_all(&header).await.unwrap();
-            let (mut asked, told) = (vec![0; question], vec![7; answer]);
+            let mut asked = vec![0; talk.questions[0].len()];
             while stream.read_exact(&mut asked).await.is_ok() {
-                if stream.write_all(&told).await.is_err() {
+                if stream.write_all(&talk.answer).await.is_err() {
                     return;
                 }
             }
@@ -169,23 +213,20 @@ async fn echo_server(listener: TcpListener, acceptor: TlsAcceptor, question: usi
 }
 
 /// Answers a second, with all clients at once.
-async fn turn(
-    address: SocketAddr,
-    tls: &TlsConnector,
-    question: &[u8],
-    answer: usize,
-    time: Duration,
-) -> f64 {
+async fn turn(address: SocketAddr, tls: &TlsConnector, talk: &Arc<Talk>, time: Duration) -> f64 {
     let count = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let mut stream = connect(address, tls).await;
-        let (question, count) = (question.to_vec(), Arc::clone(&count));
+    for client in 0..CLIENTS {
+        let mut stream = connect(address, client, tls).await;
+        let (talk, count) = (Arc::clone(talk), Arc::clone(&count));
         clients.spawn(async move {
-            let mut told = vec![0; answer];
-            loop {
-                stream.write_all(&question).await.unwrap();
+            let mut told = vec![0; talk.answer.len()];
+            // Each begins elsewhere, so that no two ask for the same.
+            let start = client * PEOPLE / CLIENTS;
+            for question in talk.questions.iter().cycle().skip(start) {
+                stream.write_all(question).await.unwrap();
                 stream.read_exact(&mut told).await.unwrap();
+                assert_eq!(told[..SAME], talk.answer[..SAME], "another answer than wanted");
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -194,6 +235,8 @@ async fn turn(
     let (before, began) = (count.load(Ordering::Relaxed), Instant::now());
     tokio::time::sleep(time).await;
     let rate = (count.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+    // A client that has stopped would be missing in the rate without a word.
+    assert!(clients.try_join_next().is_none());
     clients.shutdown().await;
     rate
 }
