@@ -1,5 +1,6 @@
 //! Names of things: one newtype per meaning, so that two of them cannot be swapped.
 
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::fmt;
 
@@ -141,6 +142,34 @@ impl fmt::Debug for IdentityKey {
 impl fmt::Display for IdentityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::text::encode_identity_key(self))
+    }
+}
+
+opaque_id! {
+    /// The bytes by which somebody is looked for at a rendezvous server. Whether they are a key is
+    /// not checked: that takes longer than to search for them, and what is no key is nobody's.
+    SoughtKey, 32
+}
+redacted!(SoughtKey);
+
+impl SoughtKey {
+    /// Looks for the owner of a key.
+    #[must_use]
+    pub const fn of(key: &IdentityKey) -> Self {
+        Self(key.0)
+    }
+
+    /// Whether this is the key that is looked for.
+    #[must_use]
+    pub fn is(&self, key: &IdentityKey) -> bool {
+        self.0 == key.0
+    }
+}
+
+/// So that a set of keys can be asked for bytes that may be none.
+impl Borrow<[u8; 32]> for IdentityKey {
+    fn borrow(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

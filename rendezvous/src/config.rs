@@ -49,7 +49,7 @@ pub struct Config {
 }
 
 /// Keys that a running server takes over. The others need a restart.
-pub const LIVE: [&str; 16] = [
+pub const LIVE: [&str; 17] = [
     "server.max_connections",
     "server.max_connections_per_network",
     "server.idle_timeout",
@@ -62,6 +62,7 @@ pub const LIVE: [&str; 16] = [
     "registry.allow_private_endpoints",
     "registry.max_entries",
     "registry.max_bytes",
+    "registry.min_free_bytes",
     "registry.listing",
     "registry.peers",
     "limits",
@@ -102,6 +103,8 @@ pub struct RegistrySection {
     pub max_entries: u64,
     /// Bytes that they may have together.
     pub max_bytes: u64,
+    /// Bytes that must be free on the disk for new identities.
+    pub min_free_bytes: u64,
     /// Whether those who wish so are listed.
     pub listing: bool,
     /// Other servers to suggest, HOST:PORT.
@@ -186,6 +189,7 @@ impl Default for RegistrySection {
         Self {
             max_entries: 100_000,
             max_bytes: 1 << 30,
+            min_free_bytes: 64 << 20,
             listing: true,
             peers: Vec::new(),
             allow_private_endpoints: false,
@@ -282,6 +286,7 @@ impl Config {
         Ok(RegistryConfig {
             max_entries: self.registry.max_entries,
             max_bytes: self.registry.max_bytes,
+            min_free_bytes: self.registry.min_free_bytes,
             listing: self.registry.listing,
             servers: self.peers()?,
             limits: Limits {
@@ -311,6 +316,12 @@ impl Config {
             risks.push(
                 "registry.allow_private_endpoints: strangers can send this server's users into \
                  private networks; meant for closed networks"
+                    .to_owned(),
+            );
+        }
+        if self.registry.min_free_bytes < 1 << 20 {
+            risks.push(
+                "registry.min_free_bytes: newcomers may fill the disk, and then nobody can renew"
                     .to_owned(),
             );
         }

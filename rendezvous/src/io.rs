@@ -32,9 +32,9 @@ use tokio::task::JoinSet;
 
 use self::certificates::{CertificateError, Certificates, Reload};
 use self::connection::Shared;
-use self::storage::Storage;
+use self::storage::{Home, Storage};
 use crate::config::{Config, ConfigError, LIVE};
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{StoreError, StoreOptions};
 
 /// Name of the registry's file in the data directory.
 const STORE_FILE: &str = "registry.redb";
@@ -98,8 +98,8 @@ impl Server {
         create_private_dir(data).map_err(StartError::from)?;
         let path = data.join(STORE_FILE);
         let cache_bytes = usize::try_from(config.registry.cache_bytes).unwrap_or(usize::MAX);
-        let store = Store::open(&path, StoreOptions { cache_bytes })
-            .map_err(|source| ServeError::Store { path, source })?;
+        let mut home = Home::file(path.clone(), StoreOptions { cache_bytes });
+        let store = (home.open)().map_err(|source| ServeError::Store { path, source })?;
         let clock = Clock::start();
         let plan = Plan {
             data,
@@ -110,7 +110,7 @@ impl Server {
             metrics: &config.metrics,
         };
         let doors = Doors::open(&plan, clock).await?;
-        let storage = Storage::start(store, config.registry()?, clock)
+        let storage = Storage::start(store, home, config.registry()?, clock)
             .map_err(StartError::system("the store's thread"))?;
         let shared = Arc::new(Shared {
             jobs: storage.jobs(),

@@ -292,7 +292,12 @@ impl Session {
             let error = ErrorBody::new(ErrorCode::Internal, "the answer is too long");
             encode_long_frame(&Message::Error(error).encode(id))
         });
-        self.outgoing.extend(frame.unwrap_or_default());
+        let mut frame = frame.unwrap_or_default();
+        if self.outgoing.is_empty() {
+            self.outgoing = frame;
+        } else {
+            self.outgoing.append(&mut frame);
+        }
     }
 
     fn end(&mut self, ending: Ending) {

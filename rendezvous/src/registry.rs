@@ -64,6 +64,8 @@ pub struct RegistryConfig {
     pub max_entries: u64,
     /// Bytes that their rows may have together.
     pub max_bytes: u64,
+    /// Bytes that must be free on the disk for identities that are new.
+    pub min_free_bytes: u64,
     /// Whether listings are answered at all.
     pub listing: bool,
     /// Other servers that are suggested.
@@ -186,6 +188,8 @@ pub struct Registry {
     config: Arc<RegistryConfig>,
     rates: Rates<Kind>,
     pace: Pace,
+    /// Bytes that are free on the disk, if anybody has said so.
+    free_bytes: Option<u64>,
     counters: Counters,
 }
 
@@ -226,7 +230,8 @@ impl Registry {
     /// A registry over rows that it will be handed.
     #[must_use]
     pub fn new(config: Arc<RegistryConfig>) -> Self {
-        Self { config, rates: Rates::default(), pace: Pace::new(), counters: Counters::default() }
+        let (rates, counters) = (Rates::default(), Counters::default());
+        Self { config, rates, pace: Pace::new(), free_bytes: None, counters }
     }
 
     /// Other decisions of the operator from now on. What is kept stays, though it be too much now.
@@ -236,6 +241,12 @@ impl Registry {
             self.rates = Rates::default();
         }
         self.config = config;
+    }
+
+    /// Says how many bytes are free on the disk. While there are too few nobody new is taken, so that
+    /// those who are known can go on renewing (L02).
+    pub const fn set_free_bytes(&mut self, free: Option<u64>) {
+        self.free_bytes = free;
     }
 
     /// Carries out one request and gives its answer, to be sent after the commit.
@@ -276,6 +287,11 @@ impl Registry {
         let network = Network::of(origin.address.ip());
         if known.is_none() {
             self.take(Kind::NewIdentity, origin, now)?;
+            if self.free_bytes.is_some_and(|free| free < self.config.min_free_bytes) {
+                count(&mut self.counters.full);
+                let text = "this server has no room for anybody new";
+                return Err(Refusal::retry(ErrorCode::Unavailable, text, FULL_RETRY));
+            }
             self.make_room_in(rows, network)?;
         }
         let asked = register.registration.ttl;

@@ -67,6 +67,10 @@ pub enum StoreError {
     /// The file is being read for a backup.
     #[error("a backup is being written; try again when it is done")]
     Busy,
+    /// There is no room left on the disk. Nothing of the batch was stored, and what was before is
+    /// there. The store has to be opened anew.
+    #[error("the disk is full")]
+    Full(#[source] Box<::redb::Error>),
     /// The file cannot be opened, read or written.
     #[error("the store failed")]
     Database(#[source] Box<::redb::Error>),

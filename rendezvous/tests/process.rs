@@ -10,6 +10,7 @@
 )]
 
 mod operator;
+mod rough;
 mod support;
 
 use std::fs;

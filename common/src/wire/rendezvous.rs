@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::bounded::List;
 use super::encode;
 use super::endpoint::Endpoint;
-use crate::id::{IdentityKey, SignatureBytes};
+use crate::id::{IdentityKey, SignatureBytes, SoughtKey};
 use crate::identity::{Identity, VerifiedIdentity};
 use crate::key::IdentitySecret;
 use crate::label::SignatureLabel;
@@ -92,7 +92,7 @@ pub struct Registered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupTarget {
     /// One identity.
-    One(IdentityKey),
+    One(SoughtKey),
     /// A page of the listed identities, after this key (nil for the first page).
     Listed(Option<IdentityKey>),
 }
@@ -101,7 +101,7 @@ pub enum LookupTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
     /// Set for one identity.
-    pub target: Option<IdentityKey>,
+    pub target: Option<SoughtKey>,
     /// Set for a page of a listing; exactly one of the two.
     pub list_all: bool,
     /// Last key of the page before.
@@ -112,7 +112,7 @@ impl Lookup {
     /// A lookup of one identity.
     #[must_use]
     pub const fn one(target: IdentityKey) -> Self {
-        Self { target: Some(target), list_all: false, after: None }
+        Self { target: Some(SoughtKey::of(&target)), list_all: false, after: None }
     }
 
     /// A page of a listing.

@@ -246,7 +246,7 @@ fn check_lookup(target: &LookupTarget, response: &LookupResponse) -> Result<(), 
         LookupTarget::One(_) if keys.len() > 1 || response.has_more => {
             Err("more than one answer to a lookup of one")
         }
-        LookupTarget::One(wanted) if keys.iter().any(|key| key != wanted) => {
+        LookupTarget::One(wanted) if keys.iter().any(|key| !wanted.is(key)) => {
             Err("somebody who was not asked for")
         }
         LookupTarget::Listed(after) if !is_page_after(after.as_ref(), &keys) => {

@@ -33,7 +33,7 @@ fn id() -> String {
 }
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 31] = [
+const OTHER_VALUES: [(&str, &str); 32] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.data", "/elsewhere"),
     ("server.max_connections", "7"),
@@ -51,6 +51,7 @@ const OTHER_VALUES: [(&str, &str); 31] = [
     ("tls.key", "/b.pem"),
     ("registry.max_entries", "7"),
     ("registry.max_bytes", "7000000"),
+    ("registry.min_free_bytes", "7000000"),
     ("registry.listing", "false"),
     ("registry.peers", "[\"example.org:7332\"]"),
     ("registry.allow_private_endpoints", "true"),
@@ -201,10 +202,17 @@ fn what_is_risky_is_said() {
     assert!(quiet.risks().iter().all(|risk| risk.contains("open files")), "{:?}", quiet.risks());
     let mut risky = Config::default();
     risky.registry.allow_private_endpoints = true;
+    risky.registry.min_free_bytes = 0;
     risky.registry.peers = vec!["localhost:7332".to_owned()];
     risky.limits.identities_per_network = 50_000;
     let said = risky.risks().join("\n");
-    for key in ["metrics.listen", "allow_private", "localhost:7332", "identities_per_network"] {
+    for key in [
+        "metrics.listen",
+        "allow_private",
+        "localhost:7332",
+        "identities_per_network",
+        "min_free_bytes",
+    ] {
         assert!(said.contains(key), "{key}: {said}");
     }
 }

@@ -1,9 +1,11 @@
 //! One connection: TLS handshake, then a [`Session`] driven over the stream.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -118,9 +120,10 @@ async fn drive(
     slot: &Slot,
     shared: &Shared,
 ) -> Result<Ending, ConnectionError> {
-    let now = || shared.clock.now().instant;
+    // Read once whenever something has come, or has been waited for.
+    let mut now = shared.clock.now();
     let idle_timeout = Duration::from_secs(shared.idle_timeout.load(Ordering::Relaxed).into());
-    let mut session = Session::new(idle_timeout, now());
+    let mut session = Session::new(idle_timeout, now.instant);
     let farewell = shared.life.farewell(slot.number());
     let mut timer = Timer::new();
     tokio::pin!(farewell);
@@ -128,8 +131,8 @@ async fn drive(
     loop {
         match session.poll_wanted() {
             Some(Wanted::Question(question)) => {
-                let answer = shared.jobs.answer(&question, &origin, shared.clock.now()).await;
-                session.handle_answer(&answer, now());
+                let answer = shared.jobs.answer(&question, &origin, now).await;
+                session.handle_answer(&answer, now.instant);
                 continue;
             }
             Some(Wanted::Request(request)) => {
@@ -139,7 +142,8 @@ async fn drive(
                 if matches!(answer, Message::Registered(_)) {
                     slot.established(true);
                 }
-                session.handle_answer(&answer, now());
+                now = shared.clock.now();
+                session.handle_answer(&answer, now.instant);
                 continue;
             }
             None => write(stream, &mut session).await?,
@@ -149,22 +153,36 @@ async fn drive(
         }
         if !session.wants_bytes() {
             // There is room for answers again.
+            now = shared.clock.now();
             continue;
         }
-        tokio::select! {
-            read = stream.read(&mut buffer) => match read {
-                Ok(count) if count > 0 => {
-                    session.handle_bytes(buffer.get(..count).unwrap_or_default(), now());
-                }
-                Ok(_) => session.handle_eof(),
-                // Many clients leave without saying goodbye to TLS.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => session.handle_eof(),
-                Err(error) => return Err(ConnectionError::Broken(error)),
-            },
-            () = timer.wait(session.poll_timeout(), now()) => session.handle_timeout(now()),
-            () = &mut farewell => session.close(ErrorCode::Unavailable),
+        let event = tokio::select! {
+            read = stream.read(&mut buffer) => Event::Read(read),
+            () = timer.wait(session.poll_timeout(), now.instant) => Event::Time,
+            () = &mut farewell => Event::Farewell,
+        };
+        now = shared.clock.now();
+        match event {
+            Event::Read(Ok(count)) if count > 0 => {
+                session.handle_bytes(buffer.get(..count).unwrap_or_default(), now.instant);
+            }
+            Event::Read(Ok(_)) => session.handle_eof(),
+            // Many clients leave without saying goodbye to TLS.
+            Event::Read(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                session.handle_eof();
+            }
+            Event::Read(Err(error)) => return Err(ConnectionError::Broken(error)),
+            Event::Time => session.handle_timeout(now.instant),
+            Event::Farewell => session.close(ErrorCode::Unavailable),
         }
     }
+}
+
+/// What a connection waited for.
+enum Event {
+    Read(io::Result<usize>),
+    Time,
+    Farewell,
 }
 
 async fn write(
@@ -172,19 +190,25 @@ async fn write(
     session: &mut Session,
 ) -> Result<(), ConnectionError> {
     while let Some(bytes) = session.poll_transmit() {
-        let written = timeout(WRITE_TIMEOUT, async {
+        let mut written = pin!(async {
             stream.write_all(&bytes).await?;
             stream.flush().await
         });
-        written
-            .await
-            .map_err(|_| ConnectionError::WriteTimeout)?
-            .map_err(ConnectionError::Broken)?;
+        // Nearly always there is room at once: no timer is made then.
+        let at_once = poll_fn(|context| Poll::Ready(written.as_mut().poll(context))).await;
+        let result = match at_once {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                timeout(WRITE_TIMEOUT, written).await.map_err(|_| ConnectionError::WriteTimeout)?
+            }
+        };
+        result.map_err(ConnectionError::Broken)?;
     }
     Ok(())
 }
 
-/// One timer for all deadlines of a connection: to move it costs less than to make another.
+/// One timer for all deadlines of a connection. Deadlines move with every message, mostly to a later
+/// time: it is left to wake too early then, which costs less than to move it each time.
 struct Timer {
     sleep: Pin<Box<Sleep>>,
     set_to: Option<Instant>,
@@ -195,10 +219,10 @@ impl Timer {
         Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
     }
 
-    /// Waits for a deadline, which may be another one each time.
+    /// Waits for a deadline, which may be another one each time, at most.
     async fn wait(&mut self, deadline: Option<Instant>, now: Instant) {
         let Some(deadline) = deadline else { return std::future::pending().await };
-        if self.set_to != Some(deadline) {
+        if self.set_to.is_none_or(|set_to| deadline < set_to) {
             self.set_to = Some(deadline);
             self.sleep.as_mut().reset(tokio::time::Instant::now() + deadline.since(now));
         }

@@ -4,13 +4,14 @@
 //! After each batch it publishes what is on disk now. Questions are answered from that by whoever
 //! asks, without the thread; somebody who was told that he is registered is in it already.
 
+mod thread;
+
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use sremp_common::io::Clock;
 use sremp_common::io::control::Refused;
@@ -19,21 +20,17 @@ use sremp_common::time::Now;
 use sremp_common::wire::{ErrorBody, ErrorCode, Message};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::thread::Thread;
 use crate::registry::{
     Lookups, Origin, Question, Registry, RegistryConfig, RegistryStatus, Request, SWEEP_LIMIT,
 };
-use crate::store::{RedbRows, Snapshot, Store, StoreError};
+use crate::store::{Snapshot, Store, StoreError, StoreOptions};
 
 /// Requests that may wait for the thread; more wait in their connections.
 const MAX_WAITING: usize = 1_024;
 
-/// Requests of one transaction.
-const MAX_BATCH: usize = 256;
-
-/// How often the thread looks whether somebody still reads what it has withdrawn, and how many
-/// times: readers hold it while they read one row.
-const WITHDRAWAL_POLL: Duration = Duration::from_millis(1);
-const WITHDRAWAL_POLLS: u32 = 1_000;
+/// What clients are told to wait when the store has failed: a restart takes less.
+const FAILURE_RETRY: u32 = 10;
 
 /// What questions are answered from. Missing while the file is being made smaller, which must have
 /// no readers, and when the thread has ended.
@@ -59,11 +56,24 @@ enum Maintenance {
     Snapshot(oneshot::Sender<Result<Snapshot, StoreError>>),
 }
 
-/// What a job came to, to be told after the commit.
-enum Outcome {
-    Answer(oneshot::Sender<Message>, Message),
-    Status(oneshot::Sender<RegistryStatus>, RegistryStatus),
-    Swept(oneshot::Sender<usize>, usize),
+/// Where the store is.
+pub(super) struct Home {
+    /// Opens it.
+    pub(super) open: Box<dyn FnMut() -> Result<Store, StoreError> + Send>,
+    /// Bytes that are free on its disk, if that can be told.
+    pub(super) free: Box<dyn Fn() -> Option<u64> + Send>,
+}
+
+impl Home {
+    /// A file.
+    pub(super) fn file(path: PathBuf, options: StoreOptions) -> Self {
+        let directory = path.parent().map(PathBuf::from).unwrap_or_default();
+        let free = move || {
+            let system = rustix::fs::statvfs(&directory).ok()?;
+            Some(system.f_bavail.saturating_mul(system.f_frsize))
+        };
+        Self { open: Box::new(move || Store::open(&path, options)), free: Box::new(free) }
+    }
 }
 
 /// The running thread.
@@ -85,8 +95,10 @@ pub(super) struct Jobs {
 }
 
 impl Storage {
+    /// Starts the thread with an open store.
     pub(super) fn start(
         store: Store,
+        home: Home,
         config: RegistryConfig,
         clock: Clock,
     ) -> std::io::Result<Self> {
@@ -103,12 +115,11 @@ impl Storage {
         let commits = Arc::clone(&jobs.commits);
         let registry = Registry::new(config);
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let mut thread = Thread { store, registry, clock, publish, commits };
-            if let Err(error) = thread.work(waiting) {
+            let mut thread = Thread::new(home, registry, clock, publish, commits);
+            if let Err(error) = thread.work(store, waiting) {
                 // Nobody may be there to hear it when the server ends anyway.
                 let _ = failure.send(error);
             }
-            thread.withdraw();
         })?;
         Ok(Self { jobs, failed, thread })
     }
@@ -235,129 +246,10 @@ impl Jobs {
 }
 
 fn failure() -> Message {
-    Message::Error(ErrorBody::new(ErrorCode::Internal, "the server failed; try again later"))
+    let error = ErrorBody::new(ErrorCode::Internal, "the server failed; try again later");
+    Message::Error(ErrorBody { retry_after: Some(FAILURE_RETRY), ..error })
 }
 
 fn ended() -> Refused {
     Refused::new("unavailable", "the server is about to end")
-}
-
-/// What the thread has.
-struct Thread {
-    store: Store,
-    registry: Registry,
-    clock: Clock,
-    publish: watch::Sender<Published>,
-    commits: Arc<Histogram>,
-}
-
-impl Thread {
-    /// Works until all ways to the thread are gone, or the store fails.
-    fn work(&mut self, mut waiting: mpsc::Receiver<Job>) -> Result<(), StoreError> {
-        self.publish()?;
-        while let Some(first) = waiting.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH
-                && let Ok(job) = waiting.try_recv()
-            {
-                batch.push(job);
-            }
-            let mut maintenance = Vec::new();
-            let began = self.clock.now().instant;
-            // When the batch fails, its answers are dropped unsent, and who waits for them is told
-            // that the server failed.
-            let (registry, clock) = (&mut self.registry, self.clock);
-            let outcomes = self.store.batch(|rows| {
-                let mut outcomes = Vec::with_capacity(batch.len());
-                for job in batch {
-                    if let Job::Maintain(job) = job {
-                        maintenance.push(job);
-                    } else {
-                        outcomes.extend(carry_out(job, registry, rows, clock)?);
-                    }
-                }
-                Ok(outcomes)
-            })?;
-            self.commits.observe(self.clock.now().instant.since(began));
-            // Before anybody is told, so that whoever asks next finds what he was told.
-            self.publish()?;
-            outcomes.into_iter().for_each(tell);
-            for job in maintenance {
-                self.maintain(job)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn publish(&self) -> Result<(), StoreError> {
-        self.publish.send_replace(Some(Arc::new(self.store.snapshot()?)));
-        Ok(())
-    }
-
-    /// Takes back what is published, and waits for who is reading it.
-    fn withdraw(&self) {
-        let Some(withdrawn) = self.publish.send_replace(None) else { return };
-        for _ in 0..WITHDRAWAL_POLLS {
-            if Arc::strong_count(&withdrawn) == 1 {
-                break;
-            }
-            std::thread::sleep(WITHDRAWAL_POLL);
-        }
-    }
-
-    /// Whoever has gone away meanwhile misses the answer.
-    fn maintain(&mut self, job: Maintenance) -> Result<(), StoreError> {
-        match job {
-            Maintenance::Compact(answer) => {
-                self.withdraw();
-                let _ = answer.send(self.store.compact());
-                self.publish()?;
-            }
-            Maintenance::Snapshot(answer) => {
-                let _ = answer.send(self.store.snapshot());
-            }
-        }
-        Ok(())
-    }
-}
-
-fn carry_out(
-    job: Job,
-    registry: &mut Registry,
-    rows: &mut RedbRows<'_>,
-    clock: Clock,
-) -> Result<Option<Outcome>, StoreError> {
-    let now = clock.now();
-    match job {
-        Job::Request { request, origin, answer } => {
-            let message = registry.handle(rows, &request, &origin, now)?;
-            Ok(Some(Outcome::Answer(answer, message)))
-        }
-        Job::Status(answer) => Ok(Some(Outcome::Status(answer, registry.status(rows)?))),
-        Job::Configure(config) => {
-            registry.configure(config);
-            Ok(None)
-        }
-        Job::Sweep(answer) => {
-            let changed = registry.sweep(rows, now.wall)?;
-            tracing::trace!(changed, "swept");
-            Ok(answer.map(|answer| Outcome::Swept(answer, changed)))
-        }
-        Job::Maintain(_) => Ok(None),
-    }
-}
-
-/// Whoever has gone away meanwhile misses the answer.
-fn tell(outcome: Outcome) {
-    match outcome {
-        Outcome::Answer(answer, message) => {
-            let _ = answer.send(message);
-        }
-        Outcome::Status(answer, status) => {
-            let _ = answer.send(status);
-        }
-        Outcome::Swept(answer, changed) => {
-            let _ = answer.send(changed);
-        }
-    }
 }

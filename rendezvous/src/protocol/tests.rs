@@ -1,7 +1,7 @@
 //! One connection without a network: what goes in, what comes out, and when it ends.
 
 use proptest::prelude::*;
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, SoughtKey};
 use sremp_common::wire::{ListServers, Lookup, Ping, Servers};
 
 use super::*;
@@ -113,7 +113,7 @@ fn answers_to_what_came_together_leave_together_up_to_a_bound() {
 fn lookups_say_what_they_ask_for_or_are_refused() {
     let key = sremp_common::key::IdentitySecret::from_bytes(&[1; 32]).public();
     let good: [(Lookup, Wanted); 3] = [
-        (Lookup::one(key), Wanted::Question(Question::One(key))),
+        (Lookup::one(key), Wanted::Question(Question::One(SoughtKey::of(&key)))),
         (Lookup::listed(None), Wanted::Request(Request::List(None))),
         (Lookup::listed(Some(key)), Wanted::Request(Request::List(Some(key)))),
     ];
@@ -131,6 +131,7 @@ fn lookups_say_what_they_ask_for_or_are_refused() {
     ];
     for (target, list_all, after) in bad {
         let mut session = open();
+        let target = target.as_ref().map(SoughtKey::of);
         let lookup = Lookup { target, list_all, after };
         session.handle_bytes(&framed(6, &Message::Lookup(lookup)), at(1));
         assert_eq!(refused(&mut session), (6, ErrorCode::Malformed));

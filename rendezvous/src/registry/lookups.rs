@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sremp_common::id::IdentityKey;
+use sremp_common::id::SoughtKey;
 use sremp_common::rate::Rates;
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{List, LookupResponse, Message, PeerInfo, Servers};
@@ -20,7 +20,7 @@ use crate::store::{ReadRows, StoreError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Where is somebody?
-    One(IdentityKey),
+    One(SoughtKey),
     /// Which other servers are there?
     Servers,
 }
@@ -103,9 +103,10 @@ impl Admitted {
             }
         };
         // Read whoever is asked for: somebody who is not shown costs what a stranger costs.
-        let entry = entries::load(rows, key)?;
-        let may_be_shown =
-            |entry: &Entry| !entry.is_forgotten(now.wall) && !config.banned.contains(key);
+        let entry = entries::load_row(rows, key.as_bytes())?;
+        let may_be_shown = |entry: &Entry| {
+            !entry.is_forgotten(now.wall) && !config.banned.contains(key.as_bytes())
+        };
         let peer = entry.filter(may_be_shown).map(|entry| shown(&config, entry, origin, now.wall));
         Ok(found(peer.into_iter().collect(), false))
     }

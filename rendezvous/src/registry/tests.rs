@@ -8,6 +8,7 @@ mod model;
 use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
+use sremp_common::id::SoughtKey;
 use sremp_common::identity::{Extensions, Flags, Identity, IdentityData};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
@@ -24,6 +25,7 @@ fn config() -> RegistryConfig {
     RegistryConfig {
         max_entries: 1_000,
         max_bytes: 1 << 30,
+        min_free_bytes: 1 << 20,
         listing: true,
         servers: List::default(),
         admission: Admission::Everybody,
@@ -97,7 +99,7 @@ fn signed(
 
 /// Where is identity `number`?
 fn one(number: u64) -> Question {
-    Question::One(secret(number).public())
+    Question::One(SoughtKey::of(&secret(number).public()))
 }
 
 /// A registry with its questions and its rows, as one thing.
@@ -438,6 +440,12 @@ fn r08_known_and_unknown_have_one_shape() {
     world.add(1, 1, 600, false, at(0)).unwrap();
     for number in [1, 2] {
         assert!(matches!(world.ask(&one(number), at(0)), Message::LookupResponse(_)));
+    }
+    // What is no key at all is nobody's: zero, a point of small order, no point, not reduced.
+    let unknown = world.ask(&one(2), at(0));
+    for bytes in [[0; 32], [1; 32], [2; 32], [0xff; 32]] {
+        let question = Question::One(SoughtKey::new(bytes));
+        assert_eq!(world.ask(&question, at(0)), unknown);
     }
 }
 

@@ -63,8 +63,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn with_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
-        Self::prepared(Database::builder().create_with_backend(backend).map_err(cannot_open)?)
+    pub fn with_backend(
+        backend: impl StorageBackend,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(options.cache_bytes);
+        Self::prepared(builder.create_with_backend(backend).map_err(cannot_open)?)
     }
 
     /// Makes the tables, and sees to it that their layout is known.
@@ -144,12 +149,13 @@ impl Store {
         let mut rows = RedbRows { transaction: &transaction, changed: false };
         let result = work(&mut rows);
         let changed = rows.changed;
-        if changed && result.is_ok() {
-            transaction.commit().map_err(failed)?;
+        let ended = if changed && result.is_ok() {
+            transaction.commit().map_err(failed)
         } else {
-            transaction.abort().map_err(failed)?;
-        }
-        result
+            transaction.abort().map_err(failed)
+        };
+        // What went wrong first is the cause.
+        result.and_then(|value| ended.map(|()| value))
     }
 }
 
@@ -288,8 +294,13 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'s
     })
 }
 
+/// A full disk is told from one that fails: only the former gets better by itself.
 fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Database(Box::new(error.into()))
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let error = error.into();
+    let is_full =
+        matches!(&error, redb::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded));
+    if is_full { StoreError::Full(Box::new(error)) } else { StoreError::Database(Box::new(error)) }
 }
 
 fn cannot_open(error: DatabaseError) -> StoreError {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn in_memory() -> Store {
-    Store::with_backend(::redb::backends::InMemoryBackend::new()).unwrap()
+    Store::with_backend(::redb::backends::InMemoryBackend::new(), OPTIONS).unwrap()
 }
 
 const OPTIONS: StoreOptions = StoreOptions { cache_bytes: 1 << 20 };

@@ -2,7 +2,7 @@
 //! nothing of the server's own shell is on both sides.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use sremp_common::wire::{
 use tempfile::TempDir;
 
 /// Longer than anything takes; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory with certificates for 127.0.0.1 in `certs`.
 pub(crate) fn home() -> TempDir {
@@ -222,6 +222,11 @@ impl Person {
         Self { secret, identity }
     }
 
+    /// Where is this person?
+    pub(crate) fn lookup(&self) -> Message {
+        Message::Lookup(Lookup::one(self.identity.key()))
+    }
+
     /// The same person, `more` versions after the first.
     pub(crate) fn with_version(&self, more: u64) -> Self {
         let mut data = self.identity.data().clone();
@@ -229,6 +234,19 @@ impl Person {
         let identity = data.sign(&self.secret).unwrap();
         Self { secret: self.secret.clone(), identity }
     }
+}
+
+/// A TCP connection from one of this machine's own addresses.
+pub(crate) fn connect_from(server: SocketAddr, own: IpAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(own, 0)).unwrap();
+        socket.connect(server).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 pub(crate) fn alpn() -> Vec<Vec<u8>> {
@@ -286,18 +304,21 @@ impl Client {
 
     /// The next message; `None` at the end of the stream.
     pub(crate) fn read(&mut self) -> Option<(RequestId, Message)> {
+        self.read_on().unwrap()
+    }
+
+    fn read_on(&mut self) -> std::io::Result<Option<(RequestId, Message)>> {
         loop {
             let mut bytes = self.unread.as_slice();
             let frame = self.reader.read(&mut bytes).unwrap();
             self.unread = bytes.to_vec();
             if let Some(frame) = frame {
-                return Some(Message::decode(&frame).unwrap());
+                return Ok(Some(Message::decode(&frame).unwrap()));
             }
             let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
-                Err(error) => panic!("{error}"),
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(None),
+                count => self.unread.extend_from_slice(&buffer[..count]),
             }
         }
     }
@@ -323,6 +344,47 @@ impl Client {
         }
     }
 
+    /// The same, with a server that may die meanwhile: nothing then.
+    pub(crate) fn try_register(&mut self, person: &Person) -> Option<Registered> {
+        let register = Message::Register(self.signed(person, 3_600, false));
+        let frame = encode_long_frame(&register.encode(self.next)).unwrap();
+        self.next += 2;
+        self.stream.write_all(&frame).ok()?;
+        match self.read_any()? {
+            (_, Message::Registered(registered)) => Some(registered),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends all requests at once, and waits for all answers, which come in the same order.
+    pub(crate) fn ask_all(&mut self, requests: &[Message]) -> Vec<Message> {
+        let first = self.next;
+        let ids = (first..).step_by(2);
+        let frames: Vec<u8> = requests
+            .iter()
+            .zip(ids.clone())
+            .flat_map(|(request, id)| encode_long_frame(&request.encode(id)).unwrap())
+            .collect();
+        self.write_raw(&frames);
+        let answers = ids.take(requests.len()).map(|id| {
+            self.next = id + 2;
+            let (answered, message) = self.read().expect("an answer");
+            assert_eq!(answered, id);
+            message
+        });
+        answers.collect()
+    }
+
+    /// Writes bytes, whatever they are; the server may have closed already.
+    pub(crate) fn write_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// The next message; `None` at the end of the stream, however it came.
+    pub(crate) fn read_any(&mut self) -> Option<(RequestId, Message)> {
+        self.read_on().ok().flatten()
+    }
+
     /// The code with which a request is refused, if it is.
     pub(crate) fn code_of(&mut self, request: &Message) -> Option<ErrorCode> {
         match self.ask(request) {
@@ -338,7 +400,7 @@ impl Client {
 }
 
 pub(crate) fn lookup(client: &mut Client, person: &Person) -> Option<PeerInfo> {
-    match client.ask(&Message::Lookup(Lookup::one(person.identity.key()))) {
+    match client.ask(&person.lookup()) {
         Message::LookupResponse(response) => response.peers.into_iter().next(),
         other => panic!("{other:?}"),
     }

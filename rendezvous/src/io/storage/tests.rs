@@ -9,6 +9,7 @@ use std::time::Duration;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use sremp_common::entropy::Entropy;
+use sremp_common::id::SoughtKey;
 use sremp_common::identity::{Flags, IdentityData};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
@@ -16,6 +17,7 @@ use sremp_common::rate::Rate;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{List, Register, Registration};
 
+use super::thread::FULL_RETRY;
 use super::*;
 use crate::registry::{Admission, Limits};
 
@@ -25,10 +27,18 @@ struct Failing {
     disk: Arc<InMemoryBackend>,
     writes_fail: Arc<AtomicBool>,
     reads_fail: Arc<AtomicBool>,
+    is_full: Arc<AtomicBool>,
 }
 
-fn check(fails: &AtomicBool) -> io::Result<()> {
-    if fails.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+fn check(fails: &AtomicBool, how: io::ErrorKind) -> io::Result<()> {
+    if fails.load(Ordering::SeqCst) { Err(how.into()) } else { Ok(()) }
+}
+
+impl Failing {
+    fn check_write(&self) -> io::Result<()> {
+        check(&self.is_full, io::ErrorKind::StorageFull)?;
+        check(&self.writes_fail, io::ErrorKind::Other)
+    }
 }
 
 impl StorageBackend for Failing {
@@ -37,22 +47,22 @@ impl StorageBackend for Failing {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        check(&self.reads_fail)?;
+        check(&self.reads_fail, io::ErrorKind::Other)?;
         self.disk.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        check(&self.writes_fail)?;
+        self.check_write()?;
         self.disk.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        check(&self.writes_fail)?;
+        self.check_write()?;
         self.disk.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        check(&self.writes_fail)?;
+        self.check_write()?;
         self.disk.write(offset, data)
     }
 }
@@ -62,6 +72,7 @@ fn config() -> RegistryConfig {
     RegistryConfig {
         max_entries: 10_000,
         max_bytes: 1 << 30,
+        min_free_bytes: 1 << 20,
         listing: true,
         servers: List::default(),
         admission: Admission::Everybody,
@@ -99,10 +110,24 @@ fn register(number: u64) -> Request {
     Request::Register(Box::new(Register { identity, registration, signature }))
 }
 
+/// What is read is read from the disk.
+const UNCACHED: StoreOptions = StoreOptions { cache_bytes: 0 };
+
+/// Starts a thread over a disk.
+fn start(disk: &Failing) -> Storage {
+    let disk = disk.clone();
+    let mut home = Home {
+        open: Box::new(move || Store::with_backend(disk.clone(), UNCACHED)),
+        free: Box::new(|| None),
+    };
+    let store = (home.open)().unwrap();
+    Storage::start(store, home, config(), Clock::start()).unwrap()
+}
+
 /// Who is found when identity `number` is asked for; `None` when the store has failed.
 async fn find(jobs: &Jobs, number: u64) -> Option<usize> {
     let key = IdentitySecret::generate(&mut Entropy::from_number(number)).public();
-    match jobs.answer(&Question::One(key), &origin(), Clock::start().now()).await {
+    match jobs.answer(&Question::One(SoughtKey::of(&key)), &origin(), Clock::start().now()).await {
         Message::LookupResponse(found) => Some(found.peers.len()),
         Message::Error(error) if error.code == ErrorCode::Internal => None,
         other => panic!("{other:?}"),
@@ -111,8 +136,7 @@ async fn find(jobs: &Jobs, number: u64) -> Option<usize> {
 
 #[tokio::test]
 async fn many_waiting_requests_are_all_answered() {
-    let store = Store::with_backend(InMemoryBackend::new()).unwrap();
-    let storage = Storage::start(store, config(), Clock::start()).unwrap();
+    let storage = start(&Failing::default());
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..600 {
         let jobs = storage.jobs();
@@ -132,8 +156,7 @@ async fn many_waiting_requests_are_all_answered() {
 #[tokio::test]
 async fn a_store_that_fails_acknowledges_nothing_and_says_so() {
     let disk = Failing::default();
-    let store = Store::with_backend(disk.clone()).unwrap();
-    let mut storage = Storage::start(store, config(), Clock::start()).unwrap();
+    let mut storage = start(&disk);
     let jobs = storage.jobs();
     assert!(matches!(jobs.ask(register(1), origin()).await, Message::Registered(_)));
     disk.writes_fail.store(true, Ordering::SeqCst);
@@ -153,19 +176,14 @@ async fn a_store_that_fails_acknowledges_nothing_and_says_so() {
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_no_answer_and_ends_the_server() {
     let disk = Failing::default();
-    let store = Store::with_backend(disk.clone()).unwrap();
-    let storage = Storage::start(store, config(), Clock::start()).unwrap();
-    // More than the pages that are read when a store is opened.
-    for number in 1..200 {
-        let answer = storage.jobs().ask(register(number), origin()).await;
+    let mut storage = start(&disk);
+    let jobs = storage.jobs();
+    // More than the page that an open table holds on to.
+    for number in 0..100 {
+        let answer = jobs.ask(register(number), origin()).await;
         assert!(matches!(answer, Message::Registered(_)));
     }
-    storage.stop().await;
-    // Opened anew, so that nothing of the row is in memory.
-    let store = Store::with_backend(disk.clone()).unwrap();
-    let mut storage = Storage::start(store, config(), Clock::start()).unwrap();
-    let jobs = storage.jobs();
-    assert!(jobs.published().await.is_some());
+    assert_eq!(find(&jobs, 1).await, Some(1));
     disk.reads_fail.store(true, Ordering::SeqCst);
     assert_eq!(find(&jobs, 1).await, None);
     assert!(matches!(storage.failed().await, StoreError::Database(_)));
@@ -175,8 +193,7 @@ async fn a_row_that_cannot_be_read_is_no_answer_and_ends_the_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_are_answered_while_the_file_is_made_smaller() {
-    let store = Store::with_backend(InMemoryBackend::new()).unwrap();
-    let storage = Storage::start(store, config(), Clock::start()).unwrap();
+    let storage = start(&Failing::default());
     let jobs = storage.jobs();
     assert!(matches!(jobs.ask(register(1), origin()).await, Message::Registered(_)));
     let asking = Arc::new(AtomicBool::new(true));
@@ -198,6 +215,33 @@ async fn questions_are_answered_while_the_file_is_made_smaller() {
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
+    drop(jobs);
+    storage.stop().await;
+}
+
+#[tokio::test]
+async fn l02_a_full_disk_loses_nothing_answers_questions_and_passes() {
+    let disk = Failing::default();
+    let storage = start(&disk);
+    let jobs = storage.jobs();
+    assert!(matches!(jobs.ask(register(1), origin()).await, Message::Registered(_)));
+    disk.is_full.store(true, Ordering::SeqCst);
+    // The batch that meets the end of the disk fails; what comes then is refused with a hint.
+    assert!(matches!(jobs.ask(register(2), origin()).await, Message::Error(_)));
+    disk.is_full.store(false, Ordering::SeqCst);
+    let Message::Error(error) = jobs.ask(register(3), origin()).await else { panic!() };
+    assert_eq!((error.code, error.retry_after), (ErrorCode::Unavailable, Some(FULL_RETRY)));
+    // Whoever was acknowledged is found all the time, and nobody else.
+    for (number, found) in [(1, 1), (2, 0), (3, 0)] {
+        assert_eq!(find(&jobs, number).await, Some(found));
+    }
+    drop(jobs);
+    storage.stop().await;
+    // Where there is room again, everybody is taken again.
+    let storage = start(&disk);
+    let jobs = storage.jobs();
+    assert_eq!(find(&jobs, 1).await, Some(1));
+    assert!(matches!(jobs.ask(register(2), origin()).await, Message::Registered(_)));
     drop(jobs);
     storage.stop().await;
 }

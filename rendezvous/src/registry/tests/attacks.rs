@@ -304,3 +304,20 @@ fn who_may_register_is_the_operators_choice() {
     assert_eq!(world.list(at(2)).len(), 1);
     assert_eq!(world.counters().not_admitted, 3);
 }
+
+#[test]
+fn l02_a_disk_that_fills_up_is_kept_for_those_who_are_known() {
+    let mut world = World::new(config());
+    world.add(1, 1, 600, true, at(0)).unwrap();
+    let enough = world.registry.config.min_free_bytes;
+    world.registry.set_free_bytes(Some(enough - 1));
+    assert_eq!(world.add(2, 1, 600, true, at(1)), Err(ErrorCode::Unavailable));
+    world.add(1, 2, 600, true, at(1)).unwrap();
+    assert!(world.find(1, at(1)).is_some());
+    assert_eq!(world.counters().full, 1);
+    world.registry.set_free_bytes(Some(enough));
+    world.add(2, 1, 600, true, at(2)).unwrap();
+    // Who cannot tell takes everybody.
+    world.registry.set_free_bytes(None);
+    world.add(3, 1, 600, true, at(3)).unwrap();
+}

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::Store;
+use crate::store::{Store, StoreOptions};
 
 const IDENTITIES: u64 = 5;
 const MAX_ENTRIES: u64 = 4;
@@ -111,7 +111,7 @@ fn agree(
     let mut listed = Vec::new();
     for number in 0..IDENTITIES {
         let key = secret(number).public();
-        let question = Question::One(key);
+        let question = Question::One(SoughtKey::of(&key));
         let admitted = lookups.admit(&question, &origin(0), at(now)).unwrap();
         let Message::LookupResponse(found) =
             admitted.answer(rows, &question, &origin(0), at(now)).unwrap()
@@ -159,7 +159,8 @@ proptest! {
     #[test]
     fn the_registry_does_what_the_model_does(steps in proptest::collection::vec(step(), 1..30)) {
         compare(&steps, &mut MemoryRows::default())?;
-        let store = Store::with_backend(redb::backends::InMemoryBackend::new()).unwrap();
+        let options = StoreOptions { cache_bytes: 1 << 20 };
+        let store = Store::with_backend(redb::backends::InMemoryBackend::new(), options).unwrap();
         store.batch(|rows| Ok(compare(&steps, rows))).unwrap()?;
     }
 }
