@@ -157,7 +157,7 @@ enum Call {
     /// A registration at a rendezvous server.
     Register { server: usize },
     /// Looking for somebody at a rendezvous server.
-    Lookup { who: IdentityKey },
+    Lookup { who: IdentityKey, server: usize },
     /// A page of the listed identities.
     Listing { search: u64, server: usize },
     /// Other rendezvous servers.
@@ -188,7 +188,7 @@ pub struct Node {
     was_unproved: bool,
     keeper: Option<friends::Keeper>,
     searches: BTreeMap<u64, PeerSearch>,
-    suggested: BTreeSet<Endpoint>,
+    suggested: registry::Suggested,
     listed: bool,
     /// Members of our groups, contacts or not.
     fellows: BTreeSet<IdentityKey>,
@@ -268,7 +268,7 @@ impl Node {
             was_unproved: false,
             keeper: None,
             searches: BTreeMap::new(),
-            suggested: BTreeSet::new(),
+            suggested: registry::Suggested::default(),
             listed: false,
             fellows: BTreeSet::new(),
             fellows_of: BTreeMap::new(),
@@ -535,7 +535,7 @@ impl Node {
             Call::Price { who, relay } => self.price_answered(tx, who, relay, result, now),
             Call::Mailbox { relay, step } => self.mailbox_answered(tx, relay, step, result, now),
             Call::Register { server } => self.registration_answered(tx, server, result, now),
-            Call::Lookup { who } => self.lookup_answered(tx, who, result, now),
+            Call::Lookup { who, server } => self.lookup_answered(tx, who, server, result, now),
             Call::Listing { search, server } => {
                 self.listing_answered(tx, search, server, result, now)
             }

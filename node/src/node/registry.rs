@@ -1,16 +1,21 @@
 //! Rendezvous servers: registering there, asking where somebody is, browsing who is listed.
 
+mod suggested;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sremp_common::entropy::Entropy;
 use sremp_common::id::IdentityKey;
-use sremp_common::limit::MAX_ENDPOINTS;
+use sremp_common::limit::{MAX_ENDPOINTS, REGISTRATION_TTL_MAX};
 use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::{
-    Endpoint, List, ListServers, Lookup, LookupResponse, Message, PeerInfo, Registration,
+    Endpoint, List, ListServers, Lookup, LookupResponse, Message, PeerInfo, Registered,
+    Registration,
 };
 
+pub(super) use self::suggested::Suggested;
 use super::{Call, Node, NodeError, Output};
 use crate::api::{ApiError, PeerView, RendezvousView, Reply};
 use crate::delivery::Backoff;
@@ -22,6 +27,10 @@ use crate::transport::{CallError, RendezvousServer, Target};
 pub(super) const MAX_SERVERS: usize = 16;
 /// Seconds that a registration is asked to last.
 const TTL: u32 = 3600;
+/// A registration is not renewed more often than this, whatever the server says.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
+/// A server that asks for silence is not asked for longer than this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(3600);
 /// Somebody is not asked for more often than this.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Time for all servers to answer a search.
@@ -41,6 +50,8 @@ pub(super) struct ServerRow {
 pub(super) struct Server {
     pub(super) row: ServerRow,
     renew_at: Option<Instant>,
+    /// Nothing is asked before, because the server said so.
+    silent_until: Option<Instant>,
     registered_until: Option<Timestamp>,
     observed: Option<Endpoint>,
     error: Option<String>,
@@ -52,6 +63,7 @@ impl Server {
         Self {
             row,
             renew_at: Some(Instant::from_millis(0)),
+            silent_until: None,
             registered_until: None,
             observed: None,
             error: None,
@@ -61,6 +73,38 @@ impl Server {
 
     pub(super) const fn wake_at(&self) -> Option<Instant> {
         self.renew_at
+    }
+
+    /// Whether something may be asked.
+    fn may_be_asked(&self, now: Instant) -> bool {
+        self.silent_until.is_none_or(|until| until <= now)
+    }
+
+    /// Heeds what a refusal says about when to come back; to be called with every failed call.
+    fn heed(&mut self, error: &CallError, now: Instant) {
+        if let CallError::Refused(body) = error
+            && let Some(seconds) = body.retry_after
+        {
+            let silence = Duration::from_secs(seconds.into()).min(LONGEST_SILENCE);
+            self.silent_until = Some(now + silence);
+        }
+    }
+
+    /// The server dictates when to renew, by a span: its clock may be wrong (R13).
+    fn registered(&mut self, registered: Registered, now: Instant) {
+        let longest = Duration::from_secs((REGISTRATION_TTL_MAX / 2).into());
+        let interval = Duration::from_secs(registered.renewal_interval.into());
+        self.renew_at = Some(now + interval.clamp(SHORTEST_INTERVAL, longest));
+        self.registered_until = Some(registered.expires_at);
+        self.observed = registered.observed;
+        self.error = None;
+        self.backoff.reset();
+    }
+
+    fn not_registered(&mut self, error: String, entropy: &mut Entropy, now: Instant) {
+        self.error = Some(error);
+        let retry = now + self.backoff.fail(entropy);
+        self.renew_at = Some(self.silent_until.map_or(retry, |until| until.max(retry)));
     }
 
     fn view(&self) -> RendezvousView {
@@ -110,13 +154,15 @@ impl Node {
             })
             .collect();
         self.transport.set_rendezvous(servers);
+        self.suggested.clear();
         Ok(())
     }
 
     /// Something that servers tell others has changed.
     pub(super) fn register_everywhere(&mut self, now: Now) {
         for server in &mut self.servers {
-            server.renew_at = Some(now.instant);
+            let silent_until = server.silent_until.unwrap_or_default();
+            server.renew_at = Some(now.instant.max(silent_until));
         }
     }
 
@@ -158,21 +204,18 @@ impl Node {
         let Some(server) = self.servers.get_mut(place) else { return Ok(()) };
         let was_registered = server.registered_until.is_some() && server.error.is_none();
         match result {
-            Ok(Message::Registered(registered)) => {
-                let interval = registered.renewal_interval.clamp(10, TTL);
-                server.renew_at = Some(now.instant + Duration::from_secs(interval.into()));
-                server.registered_until = Some(registered.expires_at);
-                server.observed = registered.observed;
-                server.error = None;
-                server.backoff.reset();
+            Ok(Message::Registered(registered)) => server.registered(registered, now.instant),
+            Ok(_) => {
+                let error = "answered something else".to_owned();
+                server.not_registered(error, &mut self.entropy, now.instant);
             }
-            Ok(_) | Err(_) => {
-                server.error = Some(match result {
-                    Err(CallError::Refused(body)) => format!("refused: {}", &*body.text),
-                    Err(error) => error.to_string(),
-                    Ok(_) => "answered something else".to_owned(),
-                });
-                server.renew_at = Some(now.instant + server.backoff.fail(&mut self.entropy));
+            Err(error) => {
+                server.heed(&error, now.instant);
+                let error = match error {
+                    CallError::Refused(body) => format!("refused: {}", &*body.text),
+                    error => error.to_string(),
+                };
+                server.not_registered(error, &mut self.entropy, now.instant);
             }
         }
         let registered = server.error.is_none();
@@ -192,13 +235,9 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn servers_answered(&mut self, _place: usize, result: Result<Message, CallError>) {
+    pub(super) fn servers_answered(&mut self, place: usize, result: Result<Message, CallError>) {
         if let Ok(Message::Servers(servers)) = result {
-            for endpoint in servers.servers {
-                if self.suggested.len() < sremp_common::limit::MAX_SERVERS {
-                    self.suggested.insert(endpoint);
-                }
-            }
+            self.suggested.told(place, servers.servers, self.config.allow_private_addresses);
         }
     }
 
@@ -217,9 +256,13 @@ impl Node {
         }
         reach.asked_at = Some(now.wall);
         reach.save(tx, who)?;
-        for place in 0..self.servers.len() {
+        for server in 0..self.servers.len() {
+            if !self.servers.get(server).is_some_and(|server| server.may_be_asked(now.instant)) {
+                continue;
+            }
             let message = Message::Lookup(Lookup::one(*who));
-            self.call(Target::Rendezvous(place), &[], message, Call::Lookup { who: *who }, now);
+            let call = Call::Lookup { who: *who, server };
+            self.call(Target::Rendezvous(server), &[], message, call, now);
         }
         Ok(())
     }
@@ -228,9 +271,15 @@ impl Node {
         &mut self,
         tx: &Tx,
         who: IdentityKey,
+        server: usize,
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
+        if let Err(error) = &result
+            && let Some(server) = self.servers.get_mut(server)
+        {
+            server.heed(error, now.instant);
+        }
         let Ok(Message::LookupResponse(response)) = result else { return Ok(()) };
         let Some(peer) = response.peers.into_vec().into_iter().next() else { return Ok(()) };
         let Ok(identity) = peer.identity.verify() else { return Ok(()) };
@@ -374,8 +423,8 @@ impl Node {
             self.servers.iter().any(|server| server.row.endpoint == *endpoint)
         };
         self.suggested
+            .shown(known)
             .iter()
-            .filter(|endpoint| !known(endpoint))
             .map(|endpoint| RendezvousView {
                 server: endpoint.to_string(),
                 ca: None,
@@ -404,4 +453,53 @@ fn peer_view(
         last_seen: Some(peer.last_seen),
         server,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sremp_common::wire::{ErrorBody, ErrorCode};
+
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    fn server() -> Server {
+        let endpoint = "rendezvous.example.org:7332".parse().unwrap();
+        Server::new(ServerRow { endpoint, ca: None })
+    }
+
+    #[test]
+    fn r13_a_renewal_comes_after_a_span_whatever_the_servers_clock_says() {
+        for year in [0, 1_795_132_800_000, u64::MAX] {
+            for (told, waits) in [(0, 10), (300, 300), (7_200, 7_200), (u32::MAX, 43_200)] {
+                let mut server = server();
+                let expires_at = Timestamp::from_millis(year);
+                let answer = Registered { expires_at, renewal_interval: told, observed: None };
+                server.registered(answer, at(100));
+                assert_eq!(server.wake_at(), Some(at(100 + waits)), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_asks_for_silence_gets_it() {
+        let mut entropy = Entropy::from_number(1);
+        for (told, silence) in [(30, 30), (u32::MAX, 3_600)] {
+            let error = ErrorBody::new(ErrorCode::RateLimited, "slowly");
+            let refused = CallError::Refused(ErrorBody { retry_after: Some(told), ..error });
+            let mut server = server();
+            server.heed(&refused, at(100));
+            server.not_registered(refused.to_string(), &mut entropy, at(100));
+            assert!(!server.may_be_asked(at(100 + silence - 1)));
+            assert!(server.may_be_asked(at(100 + silence)));
+            assert_eq!(server.wake_at(), Some(at(100 + silence)));
+        }
+        // Without a word about it, it is asked again soon.
+        let mut server = server();
+        server.heed(&CallError::Unreachable, at(100));
+        server.not_registered(String::new(), &mut entropy, at(100));
+        assert!(server.may_be_asked(at(100)) && server.wake_at() <= Some(at(101)));
+    }
 }
