@@ -211,9 +211,10 @@ impl Node {
             }
             Err(error) => {
                 server.heed(&error, now.instant);
-                let error = match error {
-                    CallError::Refused(body) => format!("refused: {}", &*body.text),
-                    error => error.to_string(),
+                let error = if let CallError::Refused(body) = &error {
+                    format!("refused: {}", &*body.text)
+                } else {
+                    error.to_string()
                 };
                 server.not_registered(error, &mut self.entropy, now.instant);
             }

@@ -63,11 +63,11 @@ impl Lookups {
         question: &Question,
         origin: &Origin,
         now: Now,
-    ) -> Result<Admitted, Message> {
+    ) -> Result<Admitted, Box<Message>> {
         let limit = self.config.limits.lookups;
         self.rates.take((), origin.address.ip(), limit, now.instant).map_err(|seconds| {
             count(&mut self.rate_limited);
-            Message::Error(too_soon(seconds))
+            Box::new(Message::Error(too_soon(seconds)))
         })?;
         if matches!(question, Question::One(_)) {
             count(&mut self.lookups);

@@ -129,7 +129,7 @@ impl World {
     fn ask_from(&mut self, question: &Question, origin: &Origin, now: Now) -> Message {
         match self.lookups.admit(question, origin, now) {
             Ok(admitted) => admitted.answer(&self.rows, question, origin, now).unwrap(),
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     }
 

@@ -40,7 +40,7 @@ pub fn choose(split: &Split<'_>) -> Option<Mark> {
         sides.entry(mark).or_default().insert(split.own);
     }
     // Whoever is behind has no side: an admin says so, or most of the others.
-    let says_ahead = |who: &&IdentityKey| split.ahead.contains(who);
+    let says_ahead = |who: &&IdentityKey| split.ahead.contains(*who);
     let admin_ahead = split.ahead.iter().any(|who| split.admins.contains(who));
     let most_ahead = split.heard.keys().filter(says_ahead).count().saturating_mul(2) > split.others;
     let no_side = split.mark.is_none() || admin_ahead || most_ahead;
@@ -48,7 +48,7 @@ pub fn choose(split: &Split<'_>) -> Option<Mark> {
         sides.remove(&mark);
     }
     let weight = |members: &BTreeSet<IdentityKey>| {
-        let admins = members.iter().filter(|who| split.admins.contains(who)).count();
+        let admins = members.iter().filter(|who| split.admins.contains(*who)).count();
         (admins, members.len())
     };
     let (mark, members) = sides.into_iter().max_by_key(|(mark, members)| {
