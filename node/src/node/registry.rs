@@ -499,7 +499,7 @@ mod tests {
         }
         // Without a word about it, it is asked again soon.
         let mut server = server();
-        server.heed(&CallError::Unreachable, at(100));
+        server.heed(&CallError::TimedOut, at(100));
         server.not_registered(String::new(), &mut entropy, at(100));
         assert!(server.may_be_asked(at(100)) && server.wake_at() <= Some(at(101)));
     }

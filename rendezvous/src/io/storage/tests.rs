@@ -127,11 +127,13 @@ fn start(disk: &Failing) -> Storage {
 /// Who is found when identity `number` is asked for; `None` when the store has failed.
 async fn find(jobs: &Jobs, number: u64) -> Option<usize> {
     let key = IdentitySecret::generate(&mut Entropy::from_number(number)).public();
-    match jobs.answer(&Question::One(SoughtKey::of(&key)), &origin(), Clock::start().now()).await {
-        Message::LookupResponse(found) => Some(found.peers.len()),
-        Message::Error(error) if error.code == ErrorCode::Internal => None,
-        other => panic!("{other:?}"),
+    let question = Question::One(SoughtKey::of(&key));
+    let answer = jobs.answer(&question, &origin(), Clock::start().now()).await;
+    if let Message::LookupResponse(found) = answer {
+        return Some(found.peers.len());
     }
+    assert!(matches!(&answer, Message::Error(error) if error.code == ErrorCode::Internal));
+    None
 }
 
 #[tokio::test]
