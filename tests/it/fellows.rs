@@ -146,6 +146,6 @@ fn fellow_members_hear_of_a_new_name_whatever_becomes_of_the_branch_on_which_it_
     assert!(
         views.windows(2).all(|pair| pair[0].epoch_authenticator == pair[1].epoch_authenticator)
     );
-    assert_eq!(views[0].name, "ours 11");
+    assert_eq!(views[0].name, "mine", "done again on the branch that stands");
     assert_eq!(name_of(&mut world, 1, &word, 2), "drei");
 }

@@ -179,6 +179,7 @@ fn invited_by_a_stranger(seed: u64) -> (World, String) {
     let word = format!("group:{}", view.id);
     world.pass(A_WHILE);
     send(&mut world, 0, &word, "welcome");
+    world.pass(5_000);
     send(&mut world, 1, &word, "hello");
     world.pass(A_WHILE);
     assert_eq!(requests(&mut world, 2), 1);
