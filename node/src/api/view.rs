@@ -3,6 +3,7 @@
 //!
 //! Messages are recorded with their events: what is added to them later needs a default.
 
+mod contact;
 mod status;
 
 use std::fmt;
@@ -13,10 +14,7 @@ use sremp_common::time::Timestamp;
 
 use super::{Event, MessageState, word};
 
-mod contact;
-
-pub use contact::{ContactView, DoubtKind, DoubtView, RemovedView};
-
+pub use self::contact::{ContactView, DoubtKind, DoubtView, RemovedView};
 pub use self::status::{SessionView, StatusView, WorkView};
 
 /// The answer to a command.
