@@ -1,6 +1,5 @@
 //! Names of things: one newtype per meaning, so that two of them cannot be swapped.
 
-use std::borrow::Borrow;
 use std::cell::Cell;
 use std::fmt;
 
@@ -163,13 +162,6 @@ impl SoughtKey {
     #[must_use]
     pub fn is(&self, key: &IdentityKey) -> bool {
         self.0 == key.0
-    }
-}
-
-/// So that a set of keys can be asked for bytes that may be none.
-impl Borrow<[u8; 32]> for IdentityKey {
-    fn borrow(&self) -> &[u8; 32] {
-        &self.0
     }
 }
 

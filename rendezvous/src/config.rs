@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, SoughtKey};
 use sremp_common::io::settings::{
     self, LogSection, MetricsSection, NetworkSection, is_listen_address, value,
 };
@@ -302,7 +302,7 @@ impl Config {
                 AccessMode::List => Admission::Only(keys(&self.access.allowed).unwrap_or_default()),
                 AccessMode::Closed => Admission::Known,
             },
-            banned: keys(&self.access.banned).unwrap_or_default(),
+            banned: keys(&self.access.banned).iter().flatten().map(SoughtKey::of).collect(),
             allow_private_endpoints: self.registry.allow_private_endpoints,
         })
     }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, SoughtKey};
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::limit::{MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS};
 use sremp_common::rate::{Rate, Rates};
@@ -73,7 +73,7 @@ pub struct RegistryConfig {
     /// Who may register.
     pub admission: Admission,
     /// Who may not, and is not shown, whatever the admission.
-    pub banned: BTreeSet<IdentityKey>,
+    pub banned: BTreeSet<SoughtKey>,
     /// Whether clients from outside may name, and are told, endpoints in private networks.
     pub allow_private_endpoints: bool,
     /// See [`Limits`].

@@ -162,7 +162,7 @@ impl Jobs {
         let admitted = self.lookups().admit(question, origin, now);
         let admitted = match admitted {
             Ok(admitted) => admitted,
-            Err(refusal) => return *refusal,
+            Err(refusal) => return Message::Error(refusal),
         };
         let Some(snapshot) = self.published().await else { return failure() };
         admitted.answer(&*snapshot, question, origin, now).unwrap_or_else(|error| {

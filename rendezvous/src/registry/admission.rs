@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, SoughtKey};
 use sremp_common::limit::MAX_ENDPOINTS;
 use sremp_common::public_address::{is_foreign_port, is_public};
 use sremp_common::wire::{Endpoint, ErrorBody, ErrorCode, List};
@@ -23,7 +23,7 @@ pub enum Admission {
 /// Whether somebody may register.
 pub(super) fn admitted(
     admission: &Admission,
-    banned: &BTreeSet<IdentityKey>,
+    banned: &BTreeSet<SoughtKey>,
     key: &IdentityKey,
     is_known: bool,
 ) -> Result<(), ErrorBody> {
@@ -33,7 +33,7 @@ pub(super) fn admitted(
         Admission::Only(keys) => keys.contains(key),
         Admission::Known => is_known,
     };
-    if banned.contains(key) {
+    if banned.contains(&SoughtKey::of(key)) {
         refused("this identity is banned here")
     } else if !allowed {
         refused("this server does not take this identity; its operator can allow it")

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sremp_common::id::SoughtKey;
 use sremp_common::rate::Rates;
 use sremp_common::time::{Now, Timestamp};
-use sremp_common::wire::{List, LookupResponse, Message, PeerInfo, Servers};
+use sremp_common::wire::{ErrorBody, List, LookupResponse, Message, PeerInfo, Servers};
 
 use super::admission::endpoints_shown;
 use super::entries::{self, Entry};
@@ -57,17 +57,17 @@ impl Lookups {
     /// Counts a question, and lets it in.
     ///
     /// # Errors
-    /// The answer to whoever asks too often.
+    /// What is said to whoever asks too often.
     pub fn admit(
         &mut self,
         question: &Question,
         origin: &Origin,
         now: Now,
-    ) -> Result<Admitted, Box<Message>> {
+    ) -> Result<Admitted, ErrorBody> {
         let limit = self.config.limits.lookups;
         self.rates.take((), origin.address.ip(), limit, now.instant).map_err(|seconds| {
             count(&mut self.rate_limited);
-            Box::new(Message::Error(too_soon(seconds)))
+            too_soon(seconds)
         })?;
         if matches!(question, Question::One(_)) {
             count(&mut self.lookups);
@@ -104,9 +104,8 @@ impl Admitted {
         };
         // Read whoever is asked for: somebody who is not shown costs what a stranger costs.
         let entry = entries::load_row(rows, key.as_bytes())?;
-        let may_be_shown = |entry: &Entry| {
-            !entry.is_forgotten(now.wall) && !config.banned.contains(key.as_bytes())
-        };
+        let may_be_shown =
+            |entry: &Entry| !entry.is_forgotten(now.wall) && !config.banned.contains(key);
         let peer = entry.filter(may_be_shown).map(|entry| shown(&config, entry, origin, now.wall));
         Ok(found(peer.into_iter().collect(), false))
     }

@@ -8,7 +8,6 @@ mod model;
 use std::time::Duration;
 
 use sremp_common::entropy::Entropy;
-use sremp_common::id::SoughtKey;
 use sremp_common::identity::{Extensions, Flags, Identity, IdentityData};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::name::Username;
@@ -129,7 +128,7 @@ impl World {
     fn ask_from(&mut self, question: &Question, origin: &Origin, now: Now) -> Message {
         match self.lookups.admit(question, origin, now) {
             Ok(admitted) => admitted.answer(&self.rows, question, origin, now).unwrap(),
-            Err(refusal) => *refusal,
+            Err(refusal) => Message::Error(refusal),
         }
     }
 

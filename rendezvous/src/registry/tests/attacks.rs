@@ -84,7 +84,7 @@ fn r08_known_and_unknown_cost_the_same_work() {
     world.add(1, 1, 600, false, at(0)).unwrap();
     world.add(2, 1, 60, false, at(0)).unwrap();
     world.add(4, 1, 600, false, at(0)).unwrap();
-    let banned = [3, 4].map(|number| secret(number).public()).into();
+    let banned = [3, 4].map(|number| SoughtKey::of(&secret(number).public())).into();
     world.configure(RegistryConfig { banned, ..config() });
     // Standing, expired, unknown and banned, known and banned.
     let works: Vec<u32> = [1, 2, 9, 3, 4]
@@ -296,7 +296,7 @@ fn who_may_register_is_the_operators_choice() {
     world.add(1, 1, 600, true, at(1)).unwrap();
     assert_eq!(world.add(2, 1, 600, true, at(1)), Err(ErrorCode::NotAdmitted));
 
-    let banned = [secret(1).public()].into();
+    let banned = [SoughtKey::of(&secret(1).public())].into();
     world.configure(RegistryConfig { banned, ..config() });
     world.add(2, 1, 600, true, at(2)).unwrap();
     assert_eq!(world.add(1, 1, 600, true, at(2)), Err(ErrorCode::NotAdmitted));
