@@ -283,10 +283,15 @@ impl Run {
     fn unsettled(&mut self) -> Vec<String> {
         let mut stuck = Vec::new();
         for host in 0..self.world.nodes() {
-            if let Ok(Reply::Status(status)) = self.world.command(host, Command::Status)
-                && status.outbox > 0
-            {
+            let Ok(Reply::Status(status)) = self.world.command(host, Command::Status) else {
+                continue;
+            };
+            if status.outbox > 0 {
                 stuck.push(format!("node{} has {} parcels", host + 1, status.outbox));
+            }
+            // What waits for it at a relay is still on its way.
+            if status.relays.iter().any(|relay| !relay.connected) {
+                stuck.push(format!("node{} has not reached its relays again", host + 1));
             }
         }
         for written in self.model.written.clone() {
