@@ -123,7 +123,7 @@ impl<'t> Client<'t> {
 
 #[test]
 fn passive_clients_of_the_working_group_follow_in_our_store() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/passive_client.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/mls/passive_client.json");
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let (mut joins, mut epochs) = (0, 0);
     for name in ["welcome", "handling_commit", "random"] {
