@@ -48,7 +48,7 @@ impl Default for Knobs {
             longest_hours: 48,
             clock_minutes: 60,
             relays_lose: false,
-            stranded: false,
+            stranded: true,
         }
     }
 }
