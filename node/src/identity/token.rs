@@ -15,8 +15,9 @@ use crate::store::{StoreError, Table, Tx, decode_row};
 /// Uses of a link a day: enough for a poster on a wall, too few to fill a mailbox.
 pub const LINK_DAILY_QUOTA: u32 = 32;
 
-/// Uses a day of a token that was only offered: an invitation, and what follows it at once.
-const OFFERED_DAILY_QUOTA: u32 = 64;
+/// Uses a day of a token that was only offered: an invitation, and what the members of a lively group
+/// send before our relays know that it was taken up.
+const OFFERED_DAILY_QUOTA: u32 = 512;
 /// A link for a single use is good for this long.
 const ONCE_LIFETIME: Duration = Duration::from_secs(86_400);
 /// Key packages are good for 84 days; their tokens a little longer.
