@@ -85,6 +85,8 @@ pub enum HashLabel {
     TokenHash,
     /// Name of a group's state: parent state and commit.
     StateId,
+    /// Checksum of a record in a relay's journal; never on the wire.
+    RelayJournal,
 }
 
 impl HashLabel {
@@ -99,6 +101,7 @@ impl HashLabel {
             Self::SafetyNumber => "safety-number",
             Self::TokenHash => "token-hash",
             Self::StateId => "state-id",
+            Self::RelayJournal => "relay-journal",
         }
     }
 }

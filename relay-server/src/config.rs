@@ -21,6 +21,7 @@ use sremp_common::text::decode_identity_key;
 use sremp_common::wire::{Endpoint, List, RelayLimits};
 
 use crate::engine::{EngineConfig, RateLimits, Registration};
+use crate::store::journal::MAX_JOURNAL;
 
 /// What is taken over while the relay runs; the rest waits for the next start.
 pub const LIVE: [&str; 13] = [
@@ -190,6 +191,8 @@ pub struct MailboxesSection {
 pub struct StoreSection {
     /// Bytes of the database that are kept in memory.
     pub cache_bytes: u64,
+    /// Bytes of the journal in front of the database; 0 for none.
+    pub journal_bytes: u64,
     /// Bytes that must be free on the disk for new mailboxes.
     pub free_for_mailboxes: u64,
     /// Bytes that must be free on the disk for new messages.
@@ -235,9 +238,10 @@ impl Default for StoreSection {
     fn default() -> Self {
         Self {
             cache_bytes: 64 << 20,
+            journal_bytes: 8 << 20,
             free_for_mailboxes: 1 << 30,
             free_for_messages: 512 << 20,
-            reserve_bytes: 16 << 20,
+            reserve_bytes: 32 << 20,
         }
     }
 }
@@ -291,6 +295,9 @@ impl Config {
         let cache = (1 << 20..=1 << 40).contains(&self.store.cache_bytes);
         value(cache, "store.cache_bytes", "from 1048576 (1 MiB) to 1 TiB")?;
         let store = &self.store;
+        let journal =
+            store.journal_bytes == 0 || (1 << 16..=MAX_JOURNAL).contains(&store.journal_bytes);
+        value(journal, "store.journal_bytes", "0, or from 65536 (64 KiB) to 67108864 (64 MiB)")?;
         let ordered = store.free_for_mailboxes >= store.free_for_messages;
         let wanted = "at least store.free_for_messages: new mailboxes are refused first";
         value(ordered, "store.free_for_mailboxes", wanted)?;
@@ -336,6 +343,11 @@ impl Config {
         if self.store.reserve_bytes < 1 << 20 {
             let text =
                 "store.reserve_bytes: less than 1 MiB may be too little to drain a full disk";
+            risks.push(text.to_owned());
+        }
+        if self.store.reserve_bytes < self.store.journal_bytes.saturating_mul(4) {
+            let text = "store.reserve_bytes: less than four times store.journal_bytes may be too \
+                        little to write the journal to the database when the disk is full";
             risks.push(text.to_owned());
         }
         risks

@@ -38,12 +38,14 @@ use self::keeper::{Home, Job, Keeper, Settings};
 use self::keys::KeyError;
 use self::operated::Served;
 use self::session::Shared;
-use crate::config::{Config, ConfigError, LIVE};
+use crate::config::{Config, ConfigError, LIVE, StoreSection};
 use crate::engine::Engine;
-use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, StoreError};
+use crate::store::{JournaledStore, RedbStore, StoreError};
 
 /// Name of the database in the data directory.
 const STORE_FILE: &str = "relay.redb";
+/// Name of the journal in front of it.
+const JOURNAL_FILE: &str = "relay.journal";
 /// Sessions that say goodbye in a second: about what their handshakes cost a core elsewhere.
 const GOODBYES_PER_SECOND: u32 = 1_000;
 
@@ -139,7 +141,7 @@ impl Server {
         }
         let engine = Engine::new(config.engine(), id, incarnation);
         let banned = config.access.banned_keys();
-        let keeper = Keeper::start(store, home(config, data), engine, banned, clock)
+        let keeper = Keeper::start(store, home(config, data, incarnation), engine, banned, clock)
             .map_err(StartError::system("a thread"))?;
         let ready = Ready { listening, metrics: doors.monitoring_at(), id, link };
         let drain_timeout = Arc::new(AtomicU32::new(config.network.drain_timeout));
@@ -300,11 +302,11 @@ pub fn link(config: &Config, data: &Path) -> Result<String, ServeError> {
 }
 
 /// Where the store is when it must be opened again while the relay runs.
-fn home(config: &Config, data: &Path) -> Home {
-    let path = data.join(STORE_FILE);
-    let cache = usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX);
-    let disk = Some(Disk::new(&path, config.store.clone()));
-    Home { open: Box::new(move || RedbStore::open(&path, cache)), disk }
+fn home(config: &Config, data: &Path, incarnation: Incarnation) -> Home {
+    let disk = Some(Disk::new(&data.join(STORE_FILE), config.store.clone()));
+    let (section, data) = (config.store.clone(), data.to_owned());
+    let open = move || open_files(&section, &data, incarnation).map(|(store, _)| store);
+    Home { open: Box::new(open), disk }
 }
 
 /// Opens the store, and makes sure that everything about it is on disk before anybody is served.
@@ -312,17 +314,18 @@ fn open_store(
     config: &Config,
     data: &Path,
     entropy: &mut Entropy,
-) -> Result<(RedbStore, Incarnation), ServeError> {
-    let path = data.join(STORE_FILE);
-    let cache = usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX);
+) -> Result<(JournaledStore, Incarnation), ServeError> {
     let fresh = Incarnation::new(entropy.array());
-    let open = || -> Result<_, StoreError> {
-        let store = RedbStore::open(&path, cache)?;
-        let transaction = store.begin()?;
-        let incarnation =
-            RedbMailboxes::within(&transaction, |mailboxes| mailboxes.incarnation(fresh))?;
-        transaction.commit()?;
-        Ok((store, incarnation))
-    };
-    open().map_err(|source| ServeError::Store { path: path.clone(), source })
+    open_files(&config.store, data, fresh)
+        .map_err(|source| ServeError::Store { path: data.join(STORE_FILE), source })
+}
+
+fn open_files(
+    section: &StoreSection,
+    data: &Path,
+    fresh: Incarnation,
+) -> Result<(JournaledStore, Incarnation), StoreError> {
+    let cache = usize::try_from(section.cache_bytes).unwrap_or(usize::MAX);
+    let store = RedbStore::open(&data.join(STORE_FILE), cache)?;
+    JournaledStore::open(store, &data.join(JOURNAL_FILE), section.journal_bytes, fresh)
 }

@@ -12,6 +12,7 @@
 //! - one blob is stored once, however many mailboxes hold it, and goes with the last of them;
 //! - a key package is handed out at most once.
 
+pub mod journal;
 pub mod redb;
 pub mod rules;
 
@@ -26,6 +27,7 @@ use sremp_common::limit::MAX_KEY_PACKAGE;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{AdmissionClass, AdmissionEntry, Bin, RelayCapabilities, StoredMessage};
 
+pub use self::journal::{Journal, JournaledStore, Recorder};
 pub use self::redb::{RedbMailboxes, RedbStore, Snapshot};
 pub use self::rules::{Invite, Rules};
 
@@ -142,6 +144,12 @@ impl<'b> Blob<'b> {
     #[must_use]
     pub const fn bytes(&self) -> &'b [u8] {
         self.bytes
+    }
+
+    /// Whether a mailbox holds it already.
+    #[must_use]
+    pub const fn is_stored(&self) -> bool {
+        self.number.is_some()
     }
 
     /// Its length in bytes.

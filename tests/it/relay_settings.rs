@@ -545,6 +545,17 @@ fn store_reserve_bytes() {
     }
 }
 
+#[test]
+fn store_journal_bytes() {
+    for (bytes, expected) in [("70000", Some(70_000)), ("0", None)] {
+        let directory = tempfile::tempdir().unwrap();
+        let _relay =
+            Relay::run(settings(directory.path(), true, &[("store.journal_bytes", bytes)]));
+        let found = fs::metadata(directory.path().join("relay.journal")).map(|file| file.len());
+        assert_eq!(found.ok(), expected);
+    }
+}
+
 /// What is logged until the relay is ready, at this level and in this form.
 fn logged(keys: &[(&str, &str)]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();

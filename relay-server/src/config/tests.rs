@@ -11,7 +11,7 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../../deploy/relay.toml");
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 36] = [
+const OTHER_VALUES: [(&str, &str); 37] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.advertise", "[\"example.org:7331\"]"),
     ("server.data", "/elsewhere"),
@@ -43,6 +43,7 @@ const OTHER_VALUES: [(&str, &str); 36] = [
     ("metrics.listen", "127.0.0.1:7"),
     ("metrics.allow_remote", "true"),
     ("store.cache_bytes", "7000000"),
+    ("store.journal_bytes", "70000"),
     ("store.free_for_mailboxes", "7000000000"),
     ("store.free_for_messages", "7"),
     ("store.reserve_bytes", "7"),
@@ -181,6 +182,7 @@ fn what_is_unknown_or_out_of_bounds_is_refused() {
         "[mailboxes]\nmax_messages = 0",
         "[mailboxes]\nmax_mailboxes = -1",
         "[store]\ncache_bytes = 0",
+        "[store]\njournal_bytes = 7",
         "[store]\nfree_for_mailboxes = 7",
         "[store]\nreserve_bytes = 10000000000",
         "[log]\nlevel = \"loud\"",

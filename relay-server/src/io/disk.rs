@@ -5,7 +5,7 @@
 //! filled the disk to the last byte, a file that only kept bytes occupied is removed.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::config::StoreSection;
 use crate::engine::Room;
 use crate::store::Totals;
+use crate::store::journal::occupy;
 
 /// Name of the file that keeps bytes occupied.
 const RESERVE_FILE: &str = "reserve";
@@ -95,7 +96,7 @@ impl Disk {
         if has == wanted || (has < wanted && space.free < needed) {
             return;
         }
-        if let Err(error) = occupy(&self.reserve, wanted) {
+        if let Err(error) = keep(&self.reserve, wanted) {
             tracing::warn!(%error, "no reserve could be kept on the disk");
             // Half of it would be none.
             let _ = fs::remove_file(&self.reserve);
@@ -112,16 +113,10 @@ fn slack(file: u64, totals: Totals) -> u64 {
 }
 
 /// A file of this length with every byte of it on the disk.
-fn occupy(path: &Path, length: u64) -> io::Result<()> {
+fn keep(path: &Path, length: u64) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let piece = vec![0xA5; 64 << 10];
-    let mut left = length;
-    while left > 0 {
-        let now = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-        file.write_all(piece.get(..now).unwrap_or_default())?;
-        left = left.saturating_sub(u64::try_from(now).unwrap_or(u64::MAX));
-    }
+    occupy(&mut file, length)?;
     file.sync_all()
 }
 

@@ -1,11 +1,11 @@
-//! The store's thread: takes everything that waits, applies it in one transaction, commits, and
-//! only then lets the answers go. A batch closes as soon as the commit before it is done and those
-//! whom that one answered are back, or a quarter of its time later: one sender waits for one commit,
-//! and a thousand share one.
+//! The store's thread: takes everything that waits, applies it in the open transaction, writes it to
+//! the [journal](crate::store::journal), and only then lets the answers go. A batch closes as soon as
+//! the one before it is durable and those whom that one answered are back, or a quarter of its time
+//! later: one sender waits for one sync, and a thousand share one. The transaction is committed when
+//! the journal is full, after a second, and at once for what the journal has no words for.
 //!
-//! Acknowledgements alone do not wait for a commit, and do not cause one at once: they stay in the
-//! open transaction for a moment, in which more of them, or a message, usually come.
-
+//! Acknowledgements alone wait for nothing, and do not cause a sync at once: more of them, or a
+//! message, usually come in a moment.
 //!
 //! When the disk is full the store is opened anew, with what a restart would know: every session
 //! ends, nothing that was acknowledged is lost, and clients come again.
@@ -37,7 +37,7 @@ use self::work::Thread;
 use super::disk::{Disk, Space};
 use crate::config::StoreSection;
 use crate::engine::{Engine, EngineConfig, Room, SessionId};
-use crate::store::{RedbStore, Snapshot, StoreError};
+use crate::store::{JournaledStore, Snapshot, StoreError};
 
 /// Inputs that may wait for the thread; more wait in their connections, which read no further.
 const MAX_WAITING: usize = 512;
@@ -103,7 +103,7 @@ pub(super) struct KeeperStatus {
 /// Where the store is, and how it is opened again.
 pub(super) struct Home {
     /// Opens it.
-    pub(super) open: Box<dyn FnMut() -> Result<RedbStore, StoreError> + Send>,
+    pub(super) open: Box<dyn FnMut() -> Result<JournaledStore, StoreError> + Send>,
     /// The disk below it, if it is on one.
     pub(super) disk: Option<Disk>,
 }
@@ -121,7 +121,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Starts the thread. Must be called in a runtime, whose timers the thread uses.
     pub(super) fn start(
-        store: RedbStore,
+        store: JournaledStore,
         home: Home,
         engine: Engine,
         banned: BTreeSet<IdentityKey>,

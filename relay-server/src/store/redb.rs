@@ -15,12 +15,14 @@
 //! relay.spent          hour, owner, nonce    -> ()               proofs of work for key packages
 //! relay.invites        token hash            -> uses, end
 //! relay.bans           text                  -> ()               identities and networks
-//! relay.state          name                  -> layout, highest sequence, totals; incarnation
+//! relay.state          name                  -> layout, highest sequence, totals; incarnation;
+//!                                               generation of the journal
 //! ```
 //! Blobs, the bulk, are only ever appended at one end; the index rows are small. A node has these
 //! tables in its own file: [`RedbMailboxes`] needs a write transaction and nothing else.
 
 mod backup;
+mod errors;
 mod file;
 mod kept;
 mod packages;
@@ -69,6 +71,8 @@ const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("relay.stat
 const STATE_KEY: &str = "state";
 /// Key of the incarnation.
 const INCARNATION_KEY: &str = "incarnation";
+/// Key of the generation of the journal's records that are not in the database.
+const JOURNAL_KEY: &str = "journal";
 
 /// The mailboxes inside one redb write transaction.
 ///
@@ -143,6 +147,19 @@ impl<'t> RedbMailboxes<'t> {
         if self.state_changed {
             self.rows.insert(STATE_KEY, self.state.encode().as_slice())?;
         }
+        Ok(())
+    }
+
+    /// The generation of the journal's records that are not in the database yet.
+    pub(super) fn journal_generation(&mut self) -> Result<u64, StoreError> {
+        let row = self.rows.get(JOURNAL_KEY)?;
+        let row = row.map(|row| row.value().try_into().map(u64::from_le_bytes)).transpose();
+        Ok(row.map_err(|_| StoreError::Corrupt("generation of the journal"))?.unwrap_or(0))
+    }
+
+    /// Records of the journal count only with this generation, once this transaction is committed.
+    pub(super) fn set_journal_generation(&mut self, generation: u64) -> Result<(), StoreError> {
+        self.rows.insert(JOURNAL_KEY, generation.to_le_bytes().as_slice())?;
         Ok(())
     }
 
@@ -548,42 +565,4 @@ impl fmt::Debug for RedbMailboxes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedbMailboxes").field("totals", &self.state.totals).finish_non_exhaustive()
     }
-}
-
-macro_rules! from_redb {
-    ($($error:ident),+) => {$(
-        impl From<redb::$error> for StoreError {
-            fn from(error: redb::$error) -> Self {
-                from_any(error.into())
-            }
-        }
-    )+};
-}
-from_redb!(
-    CommitError,
-    CompactionError,
-    SetDurabilityError,
-    StorageError,
-    TableError,
-    TransactionError
-);
-
-impl From<redb::DatabaseError> for StoreError {
-    fn from(error: redb::DatabaseError) -> Self {
-        if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
-            return Self::AlreadyOpen;
-        }
-        from_any(error.into())
-    }
-}
-
-/// A full disk is told from one that fails: only the former gets better by itself.
-fn from_any(error: redb::Error) -> StoreError {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let is_full =
-        matches!(&error, redb::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded));
-    if is_full {
-        return StoreError::Full(Box::new(error));
-    }
-    StoreError::Database(Box::new(error))
 }

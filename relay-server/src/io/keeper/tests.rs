@@ -16,7 +16,7 @@ use sremp_common::wire::{
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::store::{Mailboxes as _, RedbMailboxes};
+use crate::store::{JournaledStore, Mailboxes as _, RedbMailboxes, RedbStore};
 
 /// A disk in memory that can be told to fail, and counts what is made durable.
 #[derive(Clone, Debug)]
@@ -102,7 +102,10 @@ impl Rig {
         let store = RedbStore::with_backend(disk.clone(), 1 << 20).unwrap();
         let engine = Engine::new(EngineConfig::default(), key(100), Incarnation::new([1; 16]));
         let again = disk.clone();
-        let open = Box::new(move || RedbStore::with_backend(again.clone(), 1 << 20));
+        let store = JournaledStore::without_journal(store);
+        let open = Box::new(move || {
+            RedbStore::with_backend(again.clone(), 1 << 20).map(JournaledStore::without_journal)
+        });
         let home = Home { open, disk: None };
         let keeper = runtime.block_on(async {
             Keeper::start(store, home, engine, BTreeSet::new(), Clock::start())

@@ -20,12 +20,17 @@ use super::gather::{Gather, receive};
 use super::orders::{self, Banned, Order};
 use super::{Figures, Home, Job, KeeperStatus, Settings};
 use crate::engine::{Durability, Engine, Input, Output, Room, SessionId};
-use crate::store::{Mailboxes as _, RedbMailboxes, RedbStore, Snapshot, StoreError, Totals};
+use crate::store::{
+    Journal, JournaledStore, Mailboxes as _, Recorder, RedbMailboxes, RedbStore, Snapshot,
+    StoreError, Totals,
+};
 
 /// Inputs of one batch.
 const MAX_BATCH: usize = 512;
-/// How long acknowledgements may stay uncommitted.
+/// How long acknowledgements may stay neither in the journal nor committed.
 const LAZY: Duration = Duration::from_millis(200);
+/// How long the database waits for what is in the journal: a restart has less to take over.
+const COMMIT_AFTER: Duration = Duration::from_secs(1);
 /// Between two portions of goodbyes.
 const GOODBYE_STEP: Duration = Duration::from_millis(50);
 /// How often the disk is looked at.
@@ -42,6 +47,22 @@ enum Waited {
     Awake,
     /// Nobody can hand in anything any more.
     Ended,
+}
+
+/// When an open transaction wants attention, if nobody comes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    /// Something that is not durable yet must be.
+    lazy: Option<Instant>,
+    /// The journal's records must come into the database.
+    commit: Option<Instant>,
+}
+
+impl Open {
+    /// Nothing when there is nothing to make durable or to commit.
+    fn until(self) -> Option<Instant> {
+        self.lazy.into_iter().chain(self.commit).min()
+    }
 }
 
 /// See the module above.
@@ -149,7 +170,7 @@ impl Thread {
     ///
     /// # Errors
     /// When the store fails, other than for want of room.
-    pub(super) fn work(&mut self, mut store: RedbStore) -> Result<(), StoreError> {
+    pub(super) fn work(&mut self, mut store: JournaledStore) -> Result<(), StoreError> {
         loop {
             match self.serve(&mut store) {
                 Ok(()) => return Ok(()),
@@ -166,12 +187,12 @@ impl Thread {
         }
     }
 
-    fn serve(&mut self, store: &mut RedbStore) -> Result<(), StoreError> {
+    fn serve(&mut self, opened: &mut JournaledStore) -> Result<(), StoreError> {
         while self.wait(self.wakes()) == Waited::Awake {
             self.say_goodbyes();
-            self.carry_out(store)?;
+            self.carry_out(opened)?;
             for upkeep in std::mem::take(&mut self.after) {
-                keep_up(upkeep, store)?;
+                keep_up(upkeep, &mut opened.store)?;
             }
         }
         Ok(())
@@ -210,7 +231,7 @@ impl Thread {
 
     /// As a restart would: sessions and what was not released are forgotten, the reserve is given
     /// up, and the store is opened as often as it takes. Nothing when nobody is there any more.
-    fn open_anew(&mut self) -> Result<Option<RedbStore>, StoreError> {
+    fn open_anew(&mut self) -> Result<Option<JournaledStore>, StoreError> {
         self.engine.restart();
         self.told = Vec::new();
         self.is_written = false;
@@ -288,50 +309,87 @@ impl Thread {
         self.engine.set_room(room, budget);
     }
 
-    /// One transaction: the batch that waits, and those that may share it.
-    fn carry_out(&mut self, store: &RedbStore) -> Result<(), StoreError> {
+    /// One transaction: the batch that waits, and those that follow it as long as the journal has room.
+    fn carry_out(&mut self, opened: &mut JournaledStore) -> Result<(), StoreError> {
+        let JournaledStore { store, journal } = opened;
         let transaction = store.begin()?;
-        let mut mailboxes = RedbMailboxes::open(&transaction)?;
-        let mut commit_by: Option<Instant> = None;
+        let mut mailboxes = Recorder::new(RedbMailboxes::open(&transaction)?);
+        let mut open = Open::default();
         loop {
             self.apply(&mut mailboxes)?;
-            let is_written = std::mem::take(&mut self.is_written);
-            let needed = if is_written { Durability::Now } else { Durability::Nothing };
-            match (self.engine.take_durability().max(needed), commit_by) {
-                (Durability::Now, _) => {
+            let needed = if self.is_written { Durability::Now } else { Durability::Nothing };
+            match self.engine.take_durability().max(needed) {
+                Durability::Now => {
                     self.gather(&mut mailboxes)?;
-                    break;
+                    if !self.write(&mut mailboxes, journal, &mut open)? {
+                        break;
+                    }
                 }
-                (Durability::Lazy, None) => commit_by = Some(self.clock.now().instant + LAZY),
-                (Durability::Lazy, Some(_)) | (Durability::Nothing, _) => {}
+                Durability::Lazy => {
+                    open.lazy.get_or_insert(self.clock.now().instant + LAZY);
+                }
+                Durability::Nothing => {}
             }
             self.release();
-            let Some(commit_by) = commit_by else {
+            let Some(until) = open.until() else {
                 // Nothing was written.
                 drop(mailboxes);
                 return Ok(transaction.abort()?);
             };
-            let waited = self.wait(commit_by.min(self.wakes()));
-            if waited == Waited::Ended || self.clock.now().instant >= commit_by {
+            let waited = self.wait(until.min(self.wakes()));
+            let now = self.clock.now().instant;
+            let is_old = open.commit.is_some_and(|commit| now >= commit);
+            if waited == Waited::Ended || is_old {
+                break;
+            }
+            if open.lazy.is_some_and(|lazy| now >= lazy)
+                && !self.write(&mut mailboxes, journal, &mut open)?
+            {
                 break;
             }
             self.say_goodbyes();
         }
-        mailboxes.finish()?;
+        self.is_written = false;
+        mailboxes.finish(journal)?;
         let began = std::time::Instant::now();
         transaction.commit()?;
-        let took = began.elapsed();
+        journal.restart();
+        self.durable(began.elapsed());
+        self.release();
+        Ok(())
+    }
+
+    /// Writes what has happened to the journal. False when it must be committed instead.
+    fn write(
+        &mut self,
+        mailboxes: &mut Recorder<RedbMailboxes<'_>>,
+        journal: &mut Journal,
+        open: &mut Open,
+    ) -> Result<bool, StoreError> {
+        if std::mem::take(&mut self.is_written) {
+            mailboxes.need_commit();
+        }
+        let began = std::time::Instant::now();
+        if !mailboxes.write(journal)? {
+            return Ok(false);
+        }
+        self.durable(began.elapsed());
+        open.lazy = None;
+        open.commit.get_or_insert(self.clock.now().instant + COMMIT_AFTER);
+        Ok(true)
+    }
+
+    /// What has happened is on the disk, which took so long.
+    fn durable(&mut self, took: Duration) {
         self.commits.observe(took);
         self.gather.committed(took);
         if self.engine.room() == Room::Plenty {
             self.full.times = 0;
         }
-        self.release();
-        Ok(())
     }
 
-    /// Takes into the transaction who comes back from the one before, see [`Gather`].
-    fn gather(&mut self, mailboxes: &mut RedbMailboxes<'_>) -> Result<(), StoreError> {
+    /// Takes in who comes back from the last answers, see [`Gather`].
+    fn gather(&mut self, mailboxes: &mut Recorder<RedbMailboxes<'_>>) -> Result<(), StoreError> {
         let began = std::time::Instant::now();
         while let Some(patience) = self.gather.patience(began.elapsed()) {
             if !receive(&mut self.waiting, &mut self.batch, MAX_BATCH, patience) {
@@ -339,9 +397,8 @@ impl Thread {
             }
             self.apply(mailboxes)?;
         }
-        // All of it shares the commit that is needed anyway.
+        // All of it becomes durable together.
         self.engine.take_durability();
-        self.is_written = false;
         Ok(())
     }
 
@@ -359,7 +416,7 @@ impl Thread {
         if taken == Ok(0) { Waited::Ended } else { Waited::Awake }
     }
 
-    fn apply(&mut self, mailboxes: &mut RedbMailboxes<'_>) -> Result<(), StoreError> {
+    fn apply(&mut self, mailboxes: &mut Recorder<RedbMailboxes<'_>>) -> Result<(), StoreError> {
         let now = self.clock.now();
         if !self.knows_banned {
             self.banned.load(mailboxes)?;
@@ -381,7 +438,7 @@ impl Thread {
 
     fn apply_one(
         &mut self,
-        mailboxes: &mut RedbMailboxes<'_>,
+        mailboxes: &mut Recorder<RedbMailboxes<'_>>,
         job: Job,
         now: Now,
     ) -> Result<(), StoreError> {
@@ -442,7 +499,7 @@ impl Thread {
 
     fn obey(
         &mut self,
-        mailboxes: &mut RedbMailboxes<'_>,
+        mailboxes: &mut Recorder<RedbMailboxes<'_>>,
         order: Order,
         answer: oneshot::Sender<Answer>,
         now: Now,

@@ -9,8 +9,8 @@ use redb::{
 };
 
 use super::{
-    BLOBS, EXPIRY, INCARNATION_KEY, MAILBOXES, MESSAGES, NAMES, SHARES, SPENT, STATE, TOKENS,
-    packages, rules,
+    BLOBS, EXPIRY, INCARNATION_KEY, JOURNAL_KEY, MAILBOXES, MESSAGES, NAMES, SHARES, SPENT, STATE,
+    TOKENS, packages, rules,
 };
 use crate::store::StoreError;
 
@@ -48,7 +48,10 @@ impl Snapshot {
         packages::copy(&mut copy)?;
         rules::copy(&mut copy)?;
         let last = target.begin_write()?;
-        last.open_table(STATE)?.remove(INCARNATION_KEY)?;
+        let mut state = last.open_table(STATE)?;
+        state.remove(INCARNATION_KEY)?;
+        state.remove(JOURNAL_KEY)?;
+        drop(state);
         last.commit()?;
         drop(target);
         let written = File::open(file).map_err(failed)?;
