@@ -194,6 +194,26 @@ fn a_mailbox_that_is_refused_for_a_while_is_asked_for_again_when_the_relay_said(
     assert!(relays[0].connected && relays[0].error.is_none(), "{relays:?}");
 }
 
+/// A token that is made while a mailbox is being opened reaches the relay as well: nothing else
+/// changes after it, so nobody would tell the relay later.
+#[test]
+fn a_link_that_is_made_while_a_mailbox_is_opened_opens_it() {
+    for moment in (0..400).step_by(10) {
+        let mut world = World::new(53, 2, 1);
+        world.use_relays(1);
+        world.pass(A_WHILE);
+        world.crash(1);
+        world.start(1);
+        world.pass(moment);
+        world.introduce(1, 0);
+        world.pass(A_WHILE);
+        world.crash(1);
+        let id = send(&mut world, 0, "node2", "hello");
+        world.pass(A_WHILE);
+        assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "after {moment} ms");
+    }
+}
+
 /// Rotating cuts off everybody else: old links and whoever only knew a token; contacts are given
 /// the new one, also those who were away, and nothing that was under way is lost.
 #[test]

@@ -154,6 +154,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         if let Some(mailbox) = self.mailboxes.get_mut(peer) {
             let was_open = std::mem::take(&mut mailbox.open);
+            mailbox.told = false;
             if was_open {
                 mailbox.error = Some("the connection was lost; it is dialled again".to_owned());
                 self.tell_connection(tx, peer, ConnectionKind::Relay, false, now)?;

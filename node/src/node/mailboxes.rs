@@ -70,6 +70,9 @@ pub(super) struct RelayRow {
 pub(super) struct Mailbox {
     /// Registered, and being read.
     pub(super) open: bool,
+    /// The list of tokens has left for it: from now on it is told of every change, also before it is
+    /// open.
+    pub(super) told: bool,
     pub(super) error: Option<String>,
     /// See [`RelayRow::invite`].
     invite: Option<Token>,
@@ -148,7 +151,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Some(mailbox) = self.mailboxes.get_mut(&relay) else { return Ok(()) };
         match (step, result) {
-            // The list is told again with the next change; the mailbox stands as it is.
+            // The list is told again after a pause; the mailbox stands as it is.
             (Step::Refresh, Err(CallError::Refused(_))) => self.admission_changed = true,
             (Step::Claim, Err(CallError::Refused(refused)))
                 if refused.code == ErrorCode::Stale && refused.retry_after.is_none() =>
@@ -163,6 +166,7 @@ impl Node {
                     error.to_string()
                 });
                 mailbox.open = false;
+                mailbox.told = false;
                 if let (Step::Claim, CallError::Refused(refused)) = (step, &error) {
                     mailbox.taken = refused.code == ErrorCode::Stale;
                 }
@@ -184,6 +188,7 @@ impl Node {
             (Step::Claim, Ok(_)) => {
                 mailbox.claimed = true;
                 mailbox.taken = false;
+                mailbox.told = true;
                 Self::claim_confirmed(tx, &relay)?;
                 self.unproved_until = None;
                 Tokens::fill_spares(tx, &mut self.entropy, now)?;
@@ -317,14 +322,14 @@ impl Node {
         Ok(())
     }
 
+    fn told_relays(&self) -> Vec<IdentityKey> {
+        let told = self.mailboxes.iter().filter(|(_, mailbox)| mailbox.told);
+        told.map(|(relay, _)| *relay).collect()
+    }
+
     /// The identity changed: relays hand out the new one with what they have in stock.
     pub(super) fn republish_identity(&mut self, now: Now) {
-        let relays: Vec<IdentityKey> = self
-            .mailboxes
-            .iter()
-            .filter(|(_, mailbox)| mailbox.open)
-            .map(|(relay, _)| *relay)
-            .collect();
+        let relays = self.told_relays();
         for relay in relays {
             let publish = PublishKeyPackages {
                 identity: self.own.identity().identity().clone(),
@@ -338,12 +343,7 @@ impl Node {
     }
 
     pub(super) fn tell_relays_of_tokens(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
-        let relays: Vec<IdentityKey> = self
-            .mailboxes
-            .iter()
-            .filter(|(_, mailbox)| mailbox.open)
-            .map(|(relay, _)| *relay)
-            .collect();
+        let relays = self.told_relays();
         if relays.is_empty() {
             return Ok(());
         }
