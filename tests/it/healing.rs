@@ -261,6 +261,44 @@ fn a_message_that_a_relay_lost_is_sent_again_when_its_recipient_answers() {
     assert_eq!(state(&mut world, 0, &lost), MessageState::Delivered);
 }
 
+/// Relays lose invitations that they acknowledged, of one who was invited alone and of some who were
+/// invited together: they come again, when their members meet, or else after a while.
+#[test]
+fn an_invitation_that_a_relay_lost_is_sent_again() {
+    for meet in [true, false] {
+        for invited in [1, 3] {
+            let (mut world, _) = team(21, 5);
+            let members = (2..2 + invited).map(|node| format!("contact:node{node}")).collect();
+            let command = Command::GroupCreate { name: "late".into(), members, suite: None };
+            (1..=invited).for_each(|host| world.crash(host));
+            let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+            world.pass(A_WHILE);
+            for relay in [5, 6] {
+                world.crash(relay);
+                world.forget_all(relay);
+                world.start(relay);
+            }
+            if !meet {
+                (1..5).for_each(|host| world.net.cut(0, host));
+            }
+            (1..=invited).for_each(|host| world.start(host));
+            if meet {
+                (1..=invited).for_each(|host| drop(send(&mut world, host, "node1", "back")));
+            }
+            world.pass(if meet { A_WHILE } else { HEALED });
+            for host in 1..=invited {
+                let state = group(&mut world, host, &view.id).state;
+                assert_eq!(state, GroupState::Active, "{invited} invited, they meet: {meet}");
+            }
+            send(&mut world, 0, &format!("group:{}", view.id), "welcome");
+            world.pass(A_WHILE);
+            for host in 1..=invited {
+                assert_eq!(texts(&mut world, host, &format!("group:{}", view.id)), ["welcome"]);
+            }
+        }
+    }
+}
+
 #[test]
 fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
     let (mut world, id) = team(17, 3);

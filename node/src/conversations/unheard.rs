@@ -5,8 +5,12 @@
 //! a member counts as one who reads only after something of theirs came in the group. A row stands
 //! from the commit that adds somebody until then; it outlives their removal, because they may be added
 //! anew.
+//!
+//! Whoever invited them keeps the invitation as long: a relay may have lost what it acknowledged, and
+//! nobody else can send it once more.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteBuf, Bytes};
 use sremp_common::id::{GroupId, IdentityKey};
 
 use crate::store::{StoreError, Table, Tx};
@@ -21,6 +25,11 @@ enum Row {
     /// Taken out, perhaps to be added anew.
     Gone,
 }
+
+/// Bytes of an invitation that are kept; a longer one is not sent again by itself.
+pub const MAX_KEPT_WELCOME: usize = 64 * 1024;
+/// Invitations that are kept.
+const MAX_KEPT: usize = 256;
 
 /// The table of members who were never heard.
 #[derive(Debug)]
@@ -42,6 +51,7 @@ impl Unheard {
     /// # Errors
     /// [`StoreError`].
     pub fn removed(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
+        tx.delete(Table::KeptWelcomes, &key(group, who));
         match tx.read::<Row>(Table::Unheard, &key(group, who))? {
             Some(Row::Added) => tx.write(Table::Unheard, &key(group, who), &Row::Gone),
             Some(Row::Again | Row::Gone) | None => Ok(()),
@@ -72,8 +82,57 @@ impl Unheard {
         Ok(tx.get(Table::Unheard, &key(group, who))?.is_some())
     }
 
+    /// Keeps the invitation that we sent to somebody, in place of an earlier one: its blobs, as they
+    /// left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn keep_welcome(
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        blobs: &[&[u8]],
+    ) -> Result<(), StoreError> {
+        let key = key(group, who);
+        tx.delete(Table::KeptWelcomes, &key);
+        let length: usize = blobs.iter().map(|blob| blob.len()).sum();
+        let count = tx.scan(Table::KeptWelcomes, &[], None, MAX_KEPT)?.len();
+        if length > MAX_KEPT_WELCOME || count >= MAX_KEPT {
+            return Ok(());
+        }
+        let blobs: Vec<&Bytes> = blobs.iter().copied().map(Bytes::new).collect();
+        tx.write(Table::KeptWelcomes, &key, &blobs)
+    }
+
+    /// The blobs of the invitation that we sent to somebody who was never heard, if it is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn kept_welcome(
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let blobs: Option<Vec<ByteBuf>> = tx.read(Table::KeptWelcomes, &key(group, who))?;
+        Ok(blobs.into_iter().flatten().map(ByteBuf::into_vec).collect())
+    }
+
+    /// Whose invitations to a group are kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn with_welcome(tx: &Tx, group: &GroupId) -> Result<Vec<IdentityKey>, StoreError> {
+        let rows = tx.scan(Table::KeptWelcomes, group.as_bytes(), None, MAX_KEPT)?;
+        let owner = |(key, _): (Vec<u8>, Vec<u8>)| {
+            let who = key.last_chunk::<32>().copied()?;
+            IdentityKey::from_bytes(who).ok()
+        };
+        Ok(rows.into_iter().filter_map(owner).collect())
+    }
+
     /// Somebody was heard, or will not come.
     pub fn remove(tx: &Tx, group: &GroupId, who: &IdentityKey) {
+        tx.delete(Table::KeptWelcomes, &key(group, who));
         tx.delete(Table::Unheard, &key(group, who));
     }
 }
@@ -89,6 +148,31 @@ mod tests {
 
     use super::*;
     use crate::store::Store;
+
+    #[test]
+    fn an_invitation_is_kept_until_its_member_is_heard_or_taken_out() {
+        let store = Store::in_memory().unwrap();
+        let tx = store.begin().unwrap();
+        let mut entropy = Entropy::from_number(1);
+        let group = GroupId::new([1; 16]);
+        let mut somebody = || IdentitySecret::generate(&mut entropy).public();
+        let (one, two) = (somebody(), somebody());
+        for who in [&one, &two] {
+            Unheard::added(&tx, &group, who).unwrap();
+            Unheard::keep_welcome(&tx, &group, who, &[&[1], &[2, 3]]).unwrap();
+        }
+        assert_eq!(Unheard::kept_welcome(&tx, &group, &one).unwrap(), [vec![1], vec![2, 3]]);
+        Unheard::keep_welcome(&tx, &group, &one, &[&[4]]).unwrap();
+        assert_eq!(Unheard::kept_welcome(&tx, &group, &one).unwrap(), [vec![4]], "the newer");
+        assert_eq!(Unheard::with_welcome(&tx, &group).unwrap().len(), 2);
+        assert!(Unheard::with_welcome(&tx, &GroupId::new([2; 16])).unwrap().is_empty());
+        Unheard::remove(&tx, &group, &one);
+        Unheard::removed(&tx, &group, &two).unwrap();
+        assert!(Unheard::with_welcome(&tx, &group).unwrap().is_empty());
+        let long = vec![0; MAX_KEPT_WELCOME + 1];
+        Unheard::keep_welcome(&tx, &group, &one, &[&long]).unwrap();
+        assert!(Unheard::kept_welcome(&tx, &group, &one).unwrap().is_empty());
+    }
 
     #[test]
     fn who_was_added_is_unheard_until_heard_and_being_added_anew_is_not_forgotten_on_the_way() {

@@ -25,7 +25,7 @@ use sremp_common::time::{Instant, Now};
 use self::case::{Case, Doubt, pause, up_to};
 use super::{Node, NodeError};
 use crate::api::{self, HealingStep, HealingView};
-use crate::conversations::{Conversation, Standing};
+use crate::conversations::{Conversation, Standing, Unheard};
 use crate::delivery::Inbox;
 use crate::groups::{Mark, NoteBody, Role, StateId, Wants};
 use crate::store::Tx;
@@ -181,9 +181,9 @@ impl Node {
     }
 
     /// A session with somebody opened: a little later both compare where they stand in the groups
-    /// that they share. The one with the lower key begins.
+    /// that they share.
     pub(super) fn compare_later(&mut self, who: IdentityKey, now: Now) {
-        if self.own.key() < who && self.fellows.contains(&who) {
+        if self.fellows.contains(&who) {
             self.healing.sessions.insert(who, now.instant + SETTLED_SESSION);
         }
     }
@@ -318,14 +318,32 @@ impl Node {
                 let summary = self.groups.summary(tx, &group)?;
                 if summary.active && summary.member(&who).is_some() {
                     compared = compared.saturating_add(1);
-                    let mark = self.groups.mark(tx, &group)?;
-                    if self.healing.may_tell(&group, &who, Telling::Compared, mark, now) {
-                        self.ask_again(tx, &group, &who, Wants::Answer, now)?;
-                    }
+                    self.compare(tx, &group, &who, now)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// A member is there: it gets its invitation again if it was never heard, and else the one with the
+    /// lower key asks where the other stands.
+    fn compare(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let never_heard = Unheard::contains(tx, group, who)?;
+        let mark = self.groups.mark(tx, group)?;
+        if (self.own.key() > *who && !never_heard)
+            || !self.healing.may_tell(group, who, Telling::Compared, mark, now)
+            || self.send_welcome_again(tx, group, who, now)?
+            || self.own.key() > *who
+        {
+            return Ok(());
+        }
+        self.ask_again(tx, group, who, Wants::Answer, now)
     }
 
     /// One step of one group.

@@ -9,7 +9,8 @@
 //!   later messages were confirmed ────────────────────────────────┐
 //!   not confirmed for long ─→ asked where they stand ─→ answered ─┴─→ sent again
 //! ```
-//! Whoever is away needs no second copy: a question is small, and asked more and more rarely.
+//! Whoever is away needs no second copy: a question is small, and asked more and more rarely. Who was
+//! invited and never heard cannot be asked: they get the invitation again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use sremp_common::time::{Instant, Now};
 
 use super::{Node, NodeError};
 use crate::api::MessageState;
-use crate::conversations::{Conversation, ConversationId, History, MessageRow, Standing};
+use crate::conversations::{Conversation, ConversationId, History, MessageRow, Standing, Unheard};
 use crate::groups::Wants;
 use crate::store::Tx;
 
@@ -111,6 +112,19 @@ impl Node {
         self.watch(row.conversation, now);
     }
 
+    /// Invitations left: whoever does not answer gets them again.
+    pub(super) fn watch_welcomes(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        if let Some(conversation) = Conversation::of_group(tx, group)? {
+            self.watch(conversation.id, now);
+        }
+        Ok(())
+    }
+
     fn watch(&mut self, conversation: ConversationId, now: Now) {
         if self.repair.watched.len() < MAX_WATCHED {
             let silence = (now.instant + ASK_AFTER, ASK_AFTER);
@@ -165,13 +179,16 @@ impl Node {
             let silence = silence.saturating_mul(2).min(LONGEST_SILENCE);
             self.repair.watched.insert(id, (now.instant + silence, silence));
             for (group, who) in silent.into_iter().take(ASKED_AT_ONCE) {
-                self.ask_again(tx, &group, &who, Wants::Answer, now)?;
+                if !self.send_welcome_again(tx, &group, &who, now)? {
+                    self.ask_again(tx, &group, &who, Wants::Answer, now)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Those to whom a mailbox has taken messages that they have not confirmed for long.
+    /// Those to whom a mailbox has taken messages that they have not confirmed for long, and those whom
+    /// we invited and nobody has heard.
     fn silent_members(
         &mut self,
         tx: &Tx,
@@ -180,6 +197,10 @@ impl Node {
         let mut silent = BTreeSet::new();
         if conversation.standing != Standing::Active {
             return Ok(silent);
+        }
+        for group in &conversation.groups {
+            let unheard = Unheard::with_welcome(tx, group)?;
+            silent.extend(unheard.into_iter().map(|who| (*group, who)));
         }
         for row in History::page(tx, conversation.id, None, ASKED_ABOUT)? {
             let Some((group, _)) = row.sealed_in else { continue };

@@ -21,6 +21,7 @@ use sremp_common::wire::{Bin, decode, encode};
 use super::receive::{MAX_WELCOME, SEALED_WELCOME, welcome_bytes};
 use super::{Node, NodeError};
 use crate::api::ApiError;
+use crate::conversations::Unheard;
 use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{Changed, Welcomes};
 use crate::identity::{Reach, TokenSource};
@@ -30,6 +31,9 @@ use crate::store::Tx;
 pub(super) const SEALED_PART: u8 = 2;
 /// A Welcome for one member without its GroupInfo, also of a post-quantum suite.
 const MAX_PART: usize = 16 * 1024;
+/// Bytes that those who are invited together may have in common, times their number, for that to be
+/// kept for each of them.
+const MAX_KEPT_SHARED: usize = 512 * 1024;
 /// Below this many bytes in common, sharing them is not worth a blob.
 const MIN_SHARED: usize = 4096;
 
@@ -64,6 +68,12 @@ impl Node {
         let identity = self.own.identity().identity().clone();
         let purpose = Purpose::Welcome(*group, after);
         let key: [u8; 32] = self.entropy.array();
+        let shared = match sharing.is_empty() {
+            true => Vec::new(),
+            false => self.groups.wrap_shared(&key, &welcomes.shared)?,
+        };
+        // What is the same for many is not kept for each of them when it is long.
+        let kept_for_all = sharing.len().saturating_mul(shared.len()) <= MAX_KEPT_SHARED;
         for (place, (who, leaf)) in changed.joined.iter().enumerate() {
             let too_large = || ApiError::refused("the group is too large for an invitation");
             let sealed = if sharing.contains(who) {
@@ -76,14 +86,38 @@ impl Node {
                 let body = welcome_bytes(&identity, whole).ok_or_else(too_large)?;
                 self.groups.seal(&leaf.seal_key, SEALED_WELCOME, &body)?
             };
+            if !sharing.contains(who) {
+                Unheard::keep_welcome(tx, group, who, &[&sealed])?;
+            } else if kept_for_all {
+                Unheard::keep_welcome(tx, group, who, &[&sealed, &shared])?;
+            }
             self.post(tx, *group, sealed, &[*who], &purpose, now)?;
         }
         if !sharing.is_empty() {
-            let blob = self.groups.wrap_shared(&key, &welcomes.shared)?;
             let sharing: Vec<_> = sharing.into_iter().collect();
-            self.post(tx, *group, blob, &sharing, &purpose, now)?;
+            self.post(tx, *group, shared, &sharing, &purpose, now)?;
         }
-        Ok(())
+        self.watch_welcomes(tx, group, now)
+    }
+
+    /// Sends an invitation once more, as it was, to somebody who was never heard: a relay may have lost
+    /// it. Whoever has it already knows it by its name. Answers whether there is one.
+    pub(super) fn send_welcome_again(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        now: Now,
+    ) -> Result<bool, NodeError> {
+        let blobs = Unheard::kept_welcome(tx, group, who)?;
+        let any = !blobs.is_empty();
+        if any {
+            tracing::debug!("an invitation is sent again");
+        }
+        for blob in blobs {
+            self.post(tx, *group, blob, &[*who], &Purpose::Note, now)?;
+        }
+        Ok(any)
     }
 
     /// Whether somebody shares another group with us, a chat of two for example: then we are no

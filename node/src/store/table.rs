@@ -80,6 +80,8 @@ tables! {
     Invites = "invites",
     /// Members of groups who were never heard there.
     Unheard = "unheard",
+    /// Their invitations, to be sent again.
+    KeptWelcomes = "kept_welcomes",
     /// Own messages that are not encrypted yet.
     Intents = "intents",
 }
