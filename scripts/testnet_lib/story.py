@@ -67,12 +67,12 @@ def discovery(network: Network, t: Transcript) -> None:
     t.say("All that node1 and node4 know of each other is an id.")
     four.call("contact", "add", one.id, "--alias", "node1")
     one.call("contact", "add", four.id, "--alias", "node4")
-    one.send("node4", "I looked you up.")
     t.claim(
         "node1 asked a rendezvous server, and now knows node4's name and relays",
         ("node4", RELAYS),
         lambda: name_and_relays(one.call("contact", "show", "node4")),
     )
+    one.send("node4", "I looked you up.")
     t.claim("node4 reads what node1 wrote", ["I looked you up."], lambda: four.texts("node1"))
 
 

@@ -85,6 +85,10 @@ impl Node {
             self.tell_contact(tx, &contact, Change::Added, now)?;
             self.warn_of_shared_name(tx, &contact, now)?;
             self.take_waiting_requests(tx, &key, now)?;
+            if added.link.is_none() {
+                // Whoever added a bare id wants to see whom.
+                self.look_up(tx, &key, now)?;
+            }
         } else if added.link.is_some() {
             self.invite_again_by_link(tx, key, now)?;
         }
