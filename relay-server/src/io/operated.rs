@@ -58,8 +58,10 @@ const SLOW: Family = Family::counter(
 );
 const DISK_FULL: Family =
     Family::counter("sremp_relay_disk_full_total", "Times that the disk was full.");
-const COMMIT: Family =
-    Family::histogram("sremp_relay_commit_seconds", "Time of the commit of a transaction.");
+const COMMIT: Family = Family::histogram(
+    "sremp_relay_commit_seconds",
+    "Time until a batch is durable, in the journal or in the database.",
+);
 
 /// Every figure that this program exports.
 #[must_use]
