@@ -161,6 +161,12 @@ impl Summary {
     pub fn member(&self, key: &IdentityKey) -> Option<&Member> {
         self.members.find(key)
     }
+
+    /// Whether this identity is a member who may change the group.
+    #[must_use]
+    pub fn is_admin(&self, key: &IdentityKey) -> bool {
+        self.member(key).is_some_and(|member| member.role == Role::Admin)
+    }
 }
 
 /// Whom a blob is for, and how to reach them.

@@ -459,10 +459,7 @@ impl Node {
     }
 
     fn require_admin(&mut self, tx: &Tx, group: &GroupId) -> Result<(), NodeError> {
-        let own = self.own.key();
-        let summary = self.groups.summary(tx, group)?;
-        let admin = summary.member(&own).is_some_and(|member| member.role == Role::Admin);
-        if admin {
+        if self.groups.summary(tx, group)?.is_admin(&self.own.key()) {
             return Ok(());
         }
         Err(ApiError::refused("only admins of the group may do this").into())

@@ -116,9 +116,8 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let summary = self.groups.summary(tx, &group)?;
-        let own = self.own.key();
-        let is_admin = summary.member(&own).is_some_and(|member| member.role == Role::Admin);
-        let sure = is_admin && summary.active && !self.groups.is_stale(tx, &group)?;
+        let usable = summary.active && !self.groups.is_stale(tx, &group)?;
+        let sure = usable && summary.is_admin(&self.own.key());
         if !sure || Invites::find(tx, &group, &who)?.is_some() {
             return Ok(());
         }
@@ -153,14 +152,12 @@ impl Node {
     ) -> Result<(), NodeError> {
         let summary = self.groups.summary(tx, &group)?;
         let own_mark = self.groups.mark(tx, &group)?;
-        let is_admin = |who: &IdentityKey| {
-            summary.member(who).is_some_and(|member| member.role == Role::Admin)
-        };
-        let with_us = |(who, mark): (&IdentityKey, &Mark)| Some(*mark) == own_mark && is_admin(who);
+        let with_us =
+            |(who, mark): (&IdentityKey, &Mark)| Some(*mark) == own_mark && summary.is_admin(who);
         let case = self.healing.cases.get(&group);
         let is_lost = case.is_some_and(|case| case.waiting && !case.heard.iter().any(with_us));
         let takes_back = self.groups.was_invited_by(tx, &group, &from)?;
-        if !summary.active || !is_admin(&from) || !(is_lost || takes_back) {
+        if !summary.active || !summary.is_admin(&from) || !(is_lost || takes_back) {
             return Ok(());
         }
         self.healing.cases.remove(&group);
@@ -325,13 +322,11 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let summary = self.groups.summary(tx, &group)?;
-        let own = self.own.key();
-        let is_admin = |key| summary.member(key).is_some_and(|member| member.role == Role::Admin);
         let usable = summary.active && !summary.leaving && !self.groups.is_stale(tx, &group)?;
-        if !usable || !is_admin(&own) || summary.member(&who).is_none() {
+        if !usable || !summary.is_admin(&self.own.key()) || summary.member(&who).is_none() {
             return Ok(());
         }
-        let was_admin = is_admin(&who);
+        let was_admin = summary.is_admin(&who);
         if !self.healing.may_tell(&group, &who, Telling::Readd, None, now) {
             return Ok(());
         }
