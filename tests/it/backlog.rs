@@ -1,26 +1,18 @@
 //! Many messages for somebody who is away: all arrive, in order, and all are confirmed, although
 //! their author's keys would have been renewed many times meanwhile.
 
-use sremp_node::api::{Command, MessageState, MessageView, Reply};
+use sremp_node::api::MessageState;
 use sremp_sim::World;
+
+use crate::user::{history, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 600_000;
-/// Rows of history in one answer.
-const PAGE: u32 = 1000;
 
 fn write_many(world: &mut World, numbers: std::ops::Range<usize>) {
     for number in numbers {
-        let text = format!("message {number}");
-        let command = Command::Send { to: "node2".into(), text, reply_to: None };
-        assert!(matches!(world.command(0, command), Ok(Reply::Sent(_))));
+        send(world, 0, "node2", &format!("message {number}"));
     }
-}
-
-fn history(world: &mut World, host: usize, with: &str) -> Vec<MessageView> {
-    let command = Command::History { with: with.into(), limit: PAGE, before: None };
-    let Ok(Reply::Messages(views)) = world.command(host, command) else { panic!("no history") };
-    views
 }
 
 fn assert_arrived(world: &mut World, count: usize) {

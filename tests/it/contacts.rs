@@ -1,41 +1,12 @@
 //! What a person is told about contacts and members, played on the simulator.
 
-use sremp_node::api::{Change, Command, ContactView, DoubtKind, EventBody, Reply};
+use sremp_node::api::{Change, Command, DoubtKind, EventBody, Reply};
 use sremp_sim::World;
+
+use crate::user::{ask, contact, create_group, events, link, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
-
-/// Asks a question whose answer has one form.
-macro_rules! ask {
-    ($world:expr, $host:expr, $command:expr, $form:path) => {
-        match $world.command($host, $command) {
-            Ok($form(view)) => view,
-            other => panic!("unexpected answer: {other:?}"),
-        }
-    };
-}
-
-fn send(world: &mut World, from: usize, to: &str, text: &str) {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    world.command(from, command).unwrap();
-}
-
-fn contact(world: &mut World, host: usize, who: &str) -> ContactView {
-    *ask!(world, host, Command::ContactShow { who: who.into() }, Reply::Contact)
-}
-
-fn events(world: &mut World, host: usize) -> Vec<EventBody> {
-    let mut all = Vec::new();
-    let mut after = 0;
-    loop {
-        let command = Command::Events { after: Some(after), limit: 256 };
-        let page = ask!(world, host, command, Reply::Events);
-        let Some(last) = page.events.last() else { return all };
-        after = last.seq;
-        all.extend(page.events.into_iter().map(|event| event.body));
-    }
-}
 
 fn trio() -> World {
     let mut world = World::new(7, 3, 2);
@@ -93,10 +64,8 @@ fn c02_an_older_and_a_second_identity_are_told_of() {
 fn an_alias_that_hides_a_name_and_a_removal_that_lifts_a_rejection_say_so() {
     let mut world = World::new(11, 3, 1);
     world.introduce(2, 0);
-    let Ok(Reply::Link(link)) = world.command(1, Command::Link { once: false }) else {
-        panic!("no link")
-    };
-    world.command(0, Command::ContactAdd { what: link.link, alias: None }).unwrap();
+    let link = link(&mut world, 1);
+    world.command(0, Command::ContactAdd { what: link, alias: None }).unwrap();
     let hidden = contact(&mut world, 0, "node2").id;
     assert_eq!(contact(&mut world, 0, "node3").alias_hides, None);
     let command = Command::ContactAlias { who: "node3".into(), alias: "node2".into() };
@@ -112,8 +81,7 @@ fn an_alias_that_hides_a_name_and_a_removal_that_lifts_a_rejection_say_so() {
 fn a_role_that_somebody_has_already_is_refused_in_words() {
     let mut world = trio();
     let members = vec!["contact:node2".to_owned()];
-    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
-    let group = ask!(world, 0, command, Reply::Group).id;
+    let group = create_group(&mut world, 0, "friends", members);
     world.pass(A_WHILE);
     let promote = || Command::GroupPromote { group: group.clone(), who: "contact:node2".into() };
     let demote = || Command::GroupDemote { group: group.clone(), who: "contact:node2".into() };

@@ -2,33 +2,15 @@
 //! on the simulator.
 
 use sremp_common::name::Username;
-use sremp_node::api::{Command, GroupView, MessageView, Reply};
+use sremp_node::api::{Command, GroupView};
 use sremp_sim::World;
+
+use crate::user::{create_group, group, history, rename_group, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 60_000;
 /// Virtual time in which every step of healing has had its turn.
 const HEALED: u64 = 30 * 60_000;
-
-fn send(world: &mut World, from: usize, to: &str, text: &str) {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    world.command(from, command).unwrap();
-}
-
-fn history(world: &mut World, host: usize, with: &str) -> Vec<MessageView> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    match world.command(host, command) {
-        Ok(Reply::Messages(views)) => views,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn group(world: &mut World, host: usize, id: &str) -> GroupView {
-    match world.command(host, Command::GroupShow { group: id.into() }) {
-        Ok(Reply::Group(view)) => *view,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
 
 /// How a node calls another one in the list of a group's members.
 fn name_of(world: &mut World, host: usize, word: &str, who: usize) -> String {
@@ -56,10 +38,9 @@ fn star(seed: u64, nodes: usize) -> (World, String) {
         world.introduce(other, 0);
     }
     let members = (2..=nodes).map(|number| format!("contact:node{number}")).collect();
-    let command = Command::GroupCreate { name: "circle".into(), members, suite: None };
-    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+    let word = create_group(&mut world, 0, "circle", members);
     world.pass(A_WHILE);
-    (world, format!("group:{}", view.id))
+    (world, word)
 }
 
 #[test]
@@ -71,8 +52,7 @@ fn fellow_members_have_names_before_they_write() {
     let promote = Command::GroupPromote { group: word.clone(), who: "node3".into() };
     world.command(0, promote).unwrap();
     world.pass(A_WHILE);
-    let rename_group = Command::GroupRename { group: word.clone(), name: "square".into() };
-    world.command(2, rename_group).unwrap();
+    rename_group(&mut world, 2, &word, "square");
     world.pass(A_WHILE);
     let rows = history(&mut world, 1, &word);
     let from: Vec<_> = rows.iter().filter(|row| row.text == "hello").collect();
@@ -92,9 +72,7 @@ fn whoever_comes_later_and_whoever_was_there_learn_each_others_names() {
         world.introduce(other, 0);
     }
     let members = vec!["contact:node2".into()];
-    let command = Command::GroupCreate { name: "circle".into(), members, suite: None };
-    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
-    let word = format!("group:{}", view.id);
+    let word = create_group(&mut world, 0, "circle", members);
     for (number, who) in ["node3", "node4"].into_iter().enumerate() {
         world.pass(A_WHILE);
         let add = Command::GroupAdd { group: word.clone(), who: vec![who.into()] };
@@ -132,12 +110,10 @@ fn fellow_members_hear_of_a_new_name_whatever_becomes_of_the_branch_on_which_it_
     world.pass(A_WHILE);
     // Alone, node3 goes on on a branch of its own. Nobody keeps the states from which it left.
     world.isolate(&[2]);
-    let alone = Command::GroupRename { group: word.clone(), name: "mine".into() };
-    world.command(2, alone).unwrap();
+    rename_group(&mut world, 2, &word, "mine");
     rename(&mut world, 2, "drei");
     for number in 0..12 {
-        let name = format!("ours {number}");
-        world.command(0, Command::GroupRename { group: word.clone(), name }).unwrap();
+        rename_group(&mut world, 0, &word, &format!("ours {number}"));
         world.pass(5_000);
     }
     world.heal();

@@ -9,13 +9,14 @@ use std::sync::OnceLock;
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use sremp_common::id::IdentityKey;
 use sremp_common::wire::{Admission, Bin, List, Message, Recipient, StoreMessage};
-use sremp_node::api::{Command, GroupView, MessageState, Reply};
+use sremp_node::api::{Command, MessageState};
 use sremp_sim::World;
 use sremp_sim::disk::Disk;
 use tokio::runtime::Runtime;
 
 use crate::relay_client::{Client, person, token_of};
 use crate::relay_program::Relay;
+use crate::user::{create_group, group, rename_group, send, state};
 
 /// The blobs of a relay, by its own number.
 const BLOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("relay.blobs");
@@ -32,28 +33,6 @@ fn blobs(world: &World, relay: usize) -> Vec<Vec<u8>> {
     table.iter().unwrap().map(|row| row.unwrap().1.value().to_vec()).collect()
 }
 
-fn group_of(world: &mut World, host: usize, name: &str) -> GroupView {
-    match world.command(host, Command::GroupShow { group: name.into() }) {
-        Ok(Reply::Group(view)) => *view,
-        other => panic!("no group: {other:?}"),
-    }
-}
-
-fn write(world: &mut World, host: usize, text: &str) -> String {
-    let command = Command::Send { to: "group:team".into(), text: text.into(), reply_to: None };
-    match world.command(host, command) {
-        Ok(Reply::Sent(view)) => view.message_id,
-        other => panic!("not sent: {other:?}"),
-    }
-}
-
-fn state_of(world: &mut World, id: &str) -> MessageState {
-    match world.command(0, Command::MessageShow { id: id.into() }) {
-        Ok(Reply::Message(view)) => view.state,
-        other => panic!("no message: {other:?}"),
-    }
-}
-
 /// A group named `team` of the first node and `members` others, who are switched off now. Relay
 /// number `n` of `relays` keeps the mailboxes of every `relays`-th of them; the first node has none.
 fn team(seed: u64, members: usize, relays: usize) -> World {
@@ -68,16 +47,14 @@ fn team(seed: u64, members: usize, relays: usize) -> World {
         world.introduce(0, member);
     }
     let names = (1..=members).map(|member| format!("node{}", member + 1)).collect();
-    world
-        .command(0, Command::GroupCreate { name: "team".into(), members: names, suite: None })
-        .unwrap();
+    create_group(&mut world, 0, "team", names);
     for _ in 0..20 {
         world.pass(5_000);
-        if group_of(&mut world, 0, "team").members.len() == members + 1 {
+        if group(&mut world, 0, "team").members.len() == members + 1 {
             break;
         }
     }
-    assert_eq!(group_of(&mut world, 0, "team").members.len(), members + 1, "not all came in");
+    assert_eq!(group(&mut world, 0, "team").members.len(), members + 1, "not all came in");
     world.pass(30_000);
     (1..=members).for_each(|member| world.crash(member));
     world.pass(5_000);
@@ -91,14 +68,14 @@ fn a_message_leaves_once_for_each_relay_and_is_kept_once_there() {
     let mut world = team(7, MEMBERS, 2);
     let relays = [MEMBERS + 1, MEMBERS + 2];
     // The first message opens the sessions, and renews the keys.
-    write(&mut world, 0, "hello");
+    send(&mut world, 0, "group:team", "hello");
     world.pass(5_000);
     let before: BTreeSet<_> = relays.iter().flat_map(|relay| blobs(&world, *relay)).collect();
     let carried = relays.map(|relay| world.bytes_carried(0, relay));
 
-    let id = write(&mut world, 0, &"x".repeat(TEXT));
+    let id = send(&mut world, 0, "group:team", &"x".repeat(TEXT));
     world.pass(5_000);
-    assert_eq!(state_of(&mut world, &id), MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
 
     let mut blob_bytes = Vec::new();
     for relay in relays {
@@ -142,9 +119,7 @@ fn the_tree_is_kept_once_for_all_who_are_invited() {
     (1..=MEMBERS).for_each(|member| world.crash(member));
     let before: BTreeSet<_> = blobs(&world, relay).into_iter().collect();
     let names = (1..=MEMBERS).map(|member| format!("node{}", member + 1)).collect();
-    world
-        .command(0, Command::GroupCreate { name: "team".into(), members: names, suite: None })
-        .unwrap();
+    create_group(&mut world, 0, "team", names);
     world.pass(20_000);
     let mut sizes: Vec<usize> = blobs(&world, relay)
         .iter()
@@ -160,10 +135,10 @@ fn the_tree_is_kept_once_for_all_who_are_invited() {
     // Whatever comes first, all come in.
     (1..=MEMBERS).for_each(|member| world.start(member));
     world.pass(60_000);
-    let ours = group_of(&mut world, 0, "team");
+    let ours = group(&mut world, 0, "team");
     assert_eq!((ours.members.len(), ours.epoch), (MEMBERS + 1, 1));
     for member in 1..=MEMBERS {
-        let theirs = group_of(&mut world, member, "team");
+        let theirs = group(&mut world, member, "team");
         assert_eq!(theirs.epoch_authenticator, ours.epoch_authenticator);
     }
 }
@@ -183,13 +158,11 @@ fn a_group_has_the_suite_that_was_asked_for() {
     assert!(refused.message.contains("mlkem768x25519 (0x004f)"), "{}", refused.message);
     world.pass(60_000);
     for (name, number) in [("plain", 0x0001), ("hybrid", 0x004f)] {
-        let text = format!("to {name}");
-        let command = Command::Send { to: name.into(), text, reply_to: None };
-        let Ok(Reply::Sent(sent)) = world.command(0, command) else { panic!("not sent") };
+        let sent = send(&mut world, 0, name, &format!("to {name}"));
         world.pass(20_000);
-        assert_eq!(state_of(&mut world, &sent.message_id), MessageState::Delivered);
+        assert_eq!(state(&mut world, 0, &sent), MessageState::Delivered);
         for node in 0..4 {
-            let view = group_of(&mut world, node, name);
+            let view = group(&mut world, node, name);
             assert_eq!((view.suite, view.members.len()), (number, 4));
         }
     }
@@ -198,7 +171,7 @@ fn a_group_has_the_suite_that_was_asked_for() {
 #[test]
 fn those_who_are_invited_together_are_added_by_one_commit() {
     let mut world = team(3, 8, 1);
-    assert_eq!(group_of(&mut world, 0, "team").epoch, 1);
+    assert_eq!(group(&mut world, 0, "team").epoch, 1);
     // One who cannot be reached does not keep the others waiting.
     world.crash(9);
     for member in [1, 2] {
@@ -211,10 +184,10 @@ fn those_who_are_invited_together_are_added_by_one_commit() {
         world.command(0, Command::GroupRemove { group: "team".into(), who }).unwrap();
     }
     world.pass(5_000);
-    let before = group_of(&mut world, 0, "team").epoch;
+    let before = group(&mut world, 0, "team").epoch;
     world.command(0, Command::GroupAdd { group: "team".into(), who: names }).unwrap();
     world.pass(10_000);
-    let after = group_of(&mut world, 0, "team");
+    let after = group(&mut world, 0, "team");
     assert_eq!(after.epoch, before + 1, "the two who can be reached, in one commit");
     assert_eq!(after.members.iter().filter(|member| member.pending).count(), 1);
 }
@@ -280,22 +253,19 @@ fn converse() -> Conversation {
     let mut wrapped = BTreeSet::new();
     for round in 0..6 {
         let name = format!("a telling name {round}");
-        world
-            .command(0, Command::GroupRename { group: "team".into(), name: name.clone() })
-            .unwrap();
+        rename_group(&mut world, 0, "team", &name);
         let before: BTreeSet<_> = blobs(&world, relay).into_iter().collect();
         let text = format!("a telling text {round}");
-        let command = Command::Send { to: name.clone(), text: text.clone(), reply_to: None };
-        let Ok(Reply::Sent(sent)) = world.command(0, command) else { panic!("not sent") };
+        let sent = send(&mut world, 0, &name, &text);
         world.pass(3_000);
         wrapped.extend(blobs(&world, relay).into_iter().filter(|blob| !before.contains(blob)));
-        let view = group_of(&mut world, 0, &name);
+        let view = group(&mut world, 0, &name);
         secrets.add("the group's name", name.as_bytes());
         secrets.add("a text", text.as_bytes());
-        secrets.add("a message id", &bytes_of(&sent.message_id));
+        secrets.add("a message id", &bytes_of(&sent));
         secrets.add("the group's id", &bytes_of(&view.id));
         secrets.add("an epoch authenticator", &bytes_of(&view.epoch_authenticator));
-        world.command(0, Command::GroupRename { group: name, name: "team".into() }).unwrap();
+        rename_group(&mut world, 0, &name, "team");
     }
     secrets.add("the sender's name", b"node1");
     secrets.add("the sender's identity key", world.node(0).key().as_bytes());

@@ -1,10 +1,12 @@
 //! Groups on the simulator: races that once ended badly, each played as it was found, and lives
 //! from seeds that are kept.
 
-use sremp_node::api::{Command, GroupState, GroupView, Reply};
+use sremp_node::api::{Command, GroupState, GroupView};
 use sremp_node::groups::Suite;
 use sremp_sim::world::SUITE_VARIABLE;
 use sremp_sim::{Knobs, World};
+
+use crate::user::{create_group, group, rename_group, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -16,10 +18,8 @@ fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
     let mut world = World::new(seed, nodes, 1);
     world.introduce_all();
     let members = (2..=nodes).map(|number| format!("contact:node{number}")).collect();
-    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
-    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+    let word = create_group(&mut world, 0, "friends", members);
     world.pass(A_WHILE);
-    let word = format!("group:{}", view.id);
     for number in 2..=admins {
         let promote = Command::GroupPromote { group: word.clone(), who: format!("node{number}") };
         world.command(0, promote).unwrap();
@@ -28,25 +28,8 @@ fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
     (world, word)
 }
 
-fn show(world: &mut World, host: usize, word: &str) -> GroupView {
-    match world.command(host, Command::GroupShow { group: word.into() }) {
-        Ok(Reply::Group(view)) => *view,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn rename(world: &mut World, host: usize, word: &str, name: &str) {
-    let rename = Command::GroupRename { group: word.into(), name: name.into() };
-    world.command(host, rename).unwrap();
-}
-
-fn say(world: &mut World, host: usize, word: &str, text: &str) {
-    let send = Command::Send { to: word.into(), text: text.into(), reply_to: None };
-    world.command(host, send).unwrap();
-}
-
 fn assert_agree(world: &mut World, hosts: &[usize], word: &str) {
-    let views: Vec<GroupView> = hosts.iter().map(|host| show(world, *host, word)).collect();
+    let views: Vec<GroupView> = hosts.iter().map(|host| group(world, *host, word)).collect();
     for view in &views {
         assert_eq!(view.state, GroupState::Active);
         assert_eq!(view.epoch_authenticator, views[0].epoch_authenticator);
@@ -63,8 +46,8 @@ fn a_commit_waits_for_the_leave_that_it_carries_out() {
     world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
     // Not so long that it finds out by asking what it misses.
     world.pass(2_000);
-    assert_eq!(show(&mut world, 0, &word).members.len(), 2);
-    assert_eq!(show(&mut world, 1, &word).members.len(), 3);
+    assert_eq!(group(&mut world, 0, &word).members.len(), 2);
+    assert_eq!(group(&mut world, 1, &word).members.len(), 3);
     world.start(3);
     world.heal();
     world.pass(LONG);
@@ -82,13 +65,13 @@ fn a_leave_that_comes_late_is_kept_for_a_rival_that_carries_it_out() {
         }
         world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
         world.pass(1_000);
-        rename(&mut world, 1, &word, "carried out by node2");
-        rename(&mut world, 0, &word, "by node1");
+        rename_group(&mut world, 1, &word, "carried out by node2");
+        rename_group(&mut world, 0, &word, "by node1");
         winners.push(world.node(0).key() < world.node(1).key());
         world.heal();
         world.pass(LONG);
         assert_agree(&mut world, &[0, 1], &word);
-        assert_eq!(show(&mut world, 2, &word).state, GroupState::Left);
+        assert_eq!(group(&mut world, 2, &word).state, GroupState::Left);
     }
     assert!(winners.contains(&true) && winners.contains(&false));
 }
@@ -100,13 +83,13 @@ fn who_is_removed_on_the_branch_that_wins_learns_of_it_whatever_it_said_on_the_o
         world.net.cut(2, machine);
     }
     // Its first message renews its keys: a commit, and a message in the state behind it.
-    say(&mut world, 2, &word, "said where nobody hears it");
+    send(&mut world, 2, &word, "said where nobody hears it");
     let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
     world.command(0, remove).unwrap();
     world.pass(A_WHILE);
     world.heal();
     world.pass(LONG);
-    assert_eq!(show(&mut world, 2, &word).state, GroupState::Removed);
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Removed);
     assert_agree(&mut world, &[0, 1], &word);
 }
 
@@ -117,9 +100,7 @@ fn an_invitation_from_the_future_waits_until_the_clock_is_right() {
     world.pass(A_WHILE);
     world.set_clock_error(1, -3 * 24 * 3_600_000);
     let members = vec!["contact:node2".to_owned()];
-    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
-    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
-    let word = format!("group:{}", view.id);
+    let word = create_group(&mut world, 0, "friends", members);
     world.pass(A_WHILE);
     assert!(world.command(1, Command::GroupShow { group: word.clone() }).is_err(), "not yet");
     world.set_clock_error(1, 0);

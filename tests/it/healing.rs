@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sremp_node::api::{
-    Change, Command, EventBody, GroupState, GroupView, MessageKind, MessageState, Reply, Role,
-};
+use sremp_node::api::{Change, Command, EventBody, GroupState, MessageState, Reply, Role};
 use sremp_sim::{Tricks, World};
+
+use crate::user::{ask, create_group, events, group, history, rename_group, send, state, texts};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -13,52 +13,12 @@ const A_WHILE: u64 = 30_000;
 const HEALED: u64 = 30 * 60_000;
 const DAY: u64 = 24 * 3_600_000;
 
-fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    match world.command(from, command) {
-        Ok(Reply::Sent(view)) => view.message_id,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn state(world: &mut World, host: usize, id: &str) -> MessageState {
-    match world.command(host, Command::MessageShow { id: id.into() }) {
-        Ok(Reply::Message(view)) => view.state,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    match world.command(host, command) {
-        Ok(Reply::Messages(views)) => views
-            .into_iter()
-            .filter(|view| view.kind == MessageKind::Text)
-            .map(|view| view.text)
-            .collect(),
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn group(world: &mut World, host: usize, id: &str) -> GroupView {
-    match world.command(host, Command::GroupShow { group: id.into() }) {
-        Ok(Reply::Group(view)) => *view,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
+/// What a node told of its groups.
 fn changes(world: &mut World, host: usize) -> Vec<Change> {
-    let command = Command::Events { after: Some(0), limit: 256 };
-    match world.command(host, command) {
-        Ok(Reply::Events(page)) => page
-            .events
-            .into_iter()
-            .filter_map(|event| {
-                if let EventBody::Group { change, .. } = event.body { Some(change) } else { None }
-            })
-            .collect(),
-        other => panic!("unexpected answer: {other:?}"),
-    }
+    let of_group = |event| {
+        if let EventBody::Group { change, .. } = event { Some(change) } else { None }
+    };
+    events(world, host).into_iter().filter_map(of_group).collect()
 }
 
 /// Nodes that know each other, and a group of all of them made by the first.
@@ -66,22 +26,13 @@ fn team(seed: u64, count: usize) -> (World, String) {
     let mut world = World::new(seed, count, 2);
     world.introduce_all();
     let members = (2..=count).map(|node| format!("contact:node{node}")).collect();
-    let command = Command::GroupCreate { name: "team".into(), members, suite: None };
-    let id = match world.command(0, command) {
-        Ok(Reply::Group(view)) => view.id,
-        other => panic!("unexpected answer: {other:?}"),
-    };
+    let word = create_group(&mut world, 0, "team", members);
     world.pass(A_WHILE);
-    (world, id)
+    (world, word)
 }
 
-fn rename(world: &mut World, host: usize, id: &str, name: &str) {
-    let command = Command::GroupRename { group: id.into(), name: name.into() };
-    world.command(host, command).unwrap();
-}
-
-fn assert_agree(world: &mut World, hosts: &[usize], id: &str) {
-    let views: Vec<_> = hosts.iter().map(|host| group(world, *host, id)).collect();
+fn assert_agree(world: &mut World, hosts: &[usize], word: &str) {
+    let views: Vec<_> = hosts.iter().map(|host| group(world, *host, word)).collect();
     let marks: Vec<_> = views.iter().map(|view| (view.epoch, &view.epoch_authenticator)).collect();
     assert!(marks.windows(2).all(|pair| pair[0] == pair[1]), "{marks:?}");
     for view in &views {
@@ -91,7 +42,7 @@ fn assert_agree(world: &mut World, hosts: &[usize], id: &str) {
 
 #[test]
 fn m17_a_node_restored_from_an_old_copy_notices_and_joins_its_groups_anew() {
-    let (mut world, id) = team(11, 3);
+    let (mut world, word) = team(11, 3);
     send(&mut world, 1, "group:team", "before the backup");
     send(&mut world, 1, "contact:node1", "to one, before");
     world.pass(A_WHILE);
@@ -111,7 +62,7 @@ fn m17_a_node_restored_from_an_old_copy_notices_and_joins_its_groups_anew() {
     world.pass(HEALED);
     let told = changes(&mut world, 1);
     assert!(told.contains(&Change::Rejoined), "it joined anew, and says so: {told:?}");
-    assert_agree(&mut world, &[0, 1, 2], &id);
+    assert_agree(&mut world, &[0, 1, 2], &word);
     let ids =
         ["group:team", "contact:node1"].map(|to| send(&mut world, 1, to, "after the restore"));
     world.pass(A_WHILE);
@@ -127,35 +78,35 @@ fn m17_a_node_restored_from_an_old_copy_notices_and_joins_its_groups_anew() {
 
 #[test]
 fn m07_a_member_from_whom_a_commit_was_withheld_gets_it_from_others() {
-    let (mut world, id) = team(12, 3);
+    let (mut world, word) = team(12, 3);
     send(&mut world, 2, "group:team", "hello");
     world.pass(A_WHILE);
     // The only relay that the commit reaches loses everything before its owner is back.
     world.crash(2);
     world.crash(4);
-    rename(&mut world, 0, &id, "renamed");
+    rename_group(&mut world, 0, &word, "renamed");
     world.pass(A_WHILE);
     world.crash(3);
     world.forget_all(3);
     [2, 3, 4].into_iter().for_each(|host| world.start(host));
     world.pass(A_WHILE);
-    let name = group(&mut world, 2, &id).name;
+    let name = group(&mut world, 2, &word).name;
     send(&mut world, 0, "group:renamed", "can you read this?");
     world.pass(HEALED);
     let told = changes(&mut world, 2);
     assert_eq!(name, "team");
     assert!(told.contains(&Change::Recovered), "it says so: {told:?}");
-    assert!(texts(&mut world, 2, &id).contains(&"can you read this?".to_owned()));
-    assert_eq!(group(&mut world, 2, &id).name, "renamed");
-    assert_agree(&mut world, &[0, 1, 2], &id);
+    assert!(texts(&mut world, 2, &word).contains(&"can you read this?".to_owned()));
+    assert_eq!(group(&mut world, 2, &word).name, "renamed");
+    assert_agree(&mut world, &[0, 1, 2], &word);
     send(&mut world, 0, "group:renamed", "in step again");
     world.pass(A_WHILE);
-    assert!(texts(&mut world, 2, &id).contains(&"in step again".to_owned()));
+    assert!(texts(&mut world, 2, &word).contains(&"in step again".to_owned()));
 }
 
 #[test]
 fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
-    let (mut world, id) = team(13, 4);
+    let (mut world, word) = team(13, 4);
     for host in 0..4 {
         send(&mut world, host, "group:team", &format!("hello from {host}"));
     }
@@ -167,15 +118,10 @@ fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
         }
     }
     for round in 0..12 {
-        rename(&mut world, 0, &id, &format!("name {round}"));
+        rename_group(&mut world, 0, &word, &format!("name {round}"));
         for host in 0..4 {
             for part in 0..5 {
-                send(
-                    &mut world,
-                    host,
-                    &format!("group:{id}"),
-                    &format!("{host} in round {round}.{part}"),
-                );
+                send(&mut world, host, &word, &format!("{host} in round {round}.{part}"));
             }
         }
         // Twelve epochs of one side, and longer than an epoch is kept at least.
@@ -183,10 +129,9 @@ fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
     }
     world.heal();
     world.pass(2 * 3_600_000);
-    assert_agree(&mut world, &[0, 1, 2, 3], &id);
-    assert_eq!(group(&mut world, 3, &id).name, "name 11", "the admin's side stands");
-    let mut all: Vec<Vec<String>> =
-        (0..4).map(|host| texts(&mut world, host, &format!("group:{id}"))).collect();
+    assert_agree(&mut world, &[0, 1, 2, 3], &word);
+    assert_eq!(group(&mut world, 3, &word).name, "name 11", "the admin's side stands");
+    let mut all: Vec<Vec<String>> = (0..4).map(|host| texts(&mut world, host, &word)).collect();
     for texts in &mut all {
         texts.sort_unstable();
         assert!(texts.windows(2).all(|pair| pair[0] != pair[1]), "twice in one history");
@@ -201,8 +146,8 @@ fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
 /// The step after offers, which never arrive here: an admin removes and adds the lost member.
 #[test]
 fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
-    let (mut world, id) = team(15, 3);
-    let promote = Command::GroupPromote { group: id.clone(), who: "node3".into() };
+    let (mut world, word) = team(15, 3);
+    let promote = Command::GroupPromote { group: word.clone(), who: "node3".into() };
     world.command(0, promote).unwrap();
     world.pass(A_WHILE);
     // The third can be reached by relays only, and they keep from it what is as long as an offer.
@@ -210,7 +155,7 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
     world.net.cut(1, 2);
     world.crash(2);
     for round in 0..12 {
-        rename(&mut world, 0, &id, &format!("name {round}"));
+        rename_group(&mut world, 0, &word, &format!("name {round}"));
         world.pass(15 * 60_000);
     }
     for relay in [3, 4] {
@@ -222,22 +167,22 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
         world.play(relay, Tricks { withholds_from, longest: Some(2048), ..Tricks::default() });
     }
     world.start(2);
-    send(&mut world, 0, &format!("group:{id}"), "can you read this?");
+    send(&mut world, 0, &word, "can you read this?");
     world.pass(HEALED);
     assert!(changes(&mut world, 0).contains(&Change::Removed), "an admin has removed it");
-    let [kept, lost] = [0, 2].map(|host| group(&mut world, host, &id).epoch);
+    let [kept, lost] = [0, 2].map(|host| group(&mut world, host, &word).epoch);
     assert!(lost < kept, "and its invitation is withheld, too");
     for relay in [3, 4] {
         world.play(relay, Tricks::default());
     }
     world.pass(HEALED);
-    assert_agree(&mut world, &[0, 1, 2], &id);
-    let view = group(&mut world, 2, &id);
+    assert_agree(&mut world, &[0, 1, 2], &word);
+    let view = group(&mut world, 2, &word);
     assert_eq!((view.name.as_str(), view.members.len()), ("name 11", 3));
     assert!(view.members.iter().all(|it| it.role == Role::Admin || it.name == "node2"), "{view:?}");
-    send(&mut world, 2, &format!("group:{id}"), "here again");
+    send(&mut world, 2, &word, "here again");
     world.pass(A_WHILE);
-    assert!(texts(&mut world, 1, &format!("group:{id}")).contains(&"here again".to_owned()));
+    assert!(texts(&mut world, 1, &word).contains(&"here again".to_owned()));
 }
 
 /// A relay loses what it acknowledged, and nobody says anything afterwards.
@@ -301,17 +246,17 @@ fn an_invitation_that_a_relay_lost_is_sent_again() {
 
 #[test]
 fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
-    let (mut world, id) = team(17, 3);
+    let (mut world, word) = team(17, 3);
     send(&mut world, 2, "group:team", "hello");
     world.pass(A_WHILE);
     world.crash(2);
     world.pass(DAY);
     for round in 0..12 {
         if round == 10 {
-            let remove = Command::GroupRemove { group: id.clone(), who: "node3".into() };
+            let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
             world.command(0, remove).unwrap();
         }
-        rename(&mut world, 0, &id, &format!("name {round}"));
+        rename_group(&mut world, 0, &word, &format!("name {round}"));
         world.pass(15 * 60_000);
     }
     for relay in [3, 4] {
@@ -321,61 +266,60 @@ fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
     }
     world.start(2);
     world.pass(A_WHILE);
-    send(&mut world, 2, &format!("group:{id}"), "am I still here?");
+    send(&mut world, 2, &word, "am I still here?");
     world.pass(2 * HEALED);
-    let view = group(&mut world, 2, &id);
+    let view = group(&mut world, 2, &word);
     assert_eq!(view.state, GroupState::Removed, "{view:?}");
     let told = changes(&mut world, 2);
     assert_eq!(told.last(), Some(&Change::Removed), "{told:?}");
-    assert!(!texts(&mut world, 1, &id).contains(&"am I still here?".to_owned()));
+    assert!(!texts(&mut world, 1, &word).contains(&"am I still here?".to_owned()));
 }
 
 /// A commit refers to a proposal that never came: both are brought.
 #[test]
 fn a_proposal_that_a_relay_lost_is_brought_with_the_commit_that_carries_it_out() {
-    let (mut world, id) = team(18, 4);
+    let (mut world, word) = team(18, 4);
     for host in 0..4 {
         send(&mut world, host, "group:team", &format!("hello from {host}"));
     }
     world.pass(A_WHILE);
     world.crash(2);
-    world.command(3, Command::GroupLeave { group: id.clone() }).unwrap();
+    world.command(3, Command::GroupLeave { group: word.clone() }).unwrap();
     world.pass(A_WHILE);
-    assert_eq!(group(&mut world, 0, &id).members.len(), 3);
+    assert_eq!(group(&mut world, 0, &word).members.len(), 3);
     for relay in [4, 5] {
         world.crash(relay);
         world.forget_all(relay);
         world.start(relay);
     }
     world.start(2);
-    send(&mut world, 0, &format!("group:{id}"), "can you read this?");
+    send(&mut world, 0, &word, "can you read this?");
     world.pass(HEALED);
-    assert!(texts(&mut world, 2, &id).contains(&"can you read this?".to_owned()));
-    assert_agree(&mut world, &[0, 1, 2], &id);
+    assert!(texts(&mut world, 2, &word).contains(&"can you read this?".to_owned()));
+    assert_agree(&mut world, &[0, 1, 2], &word);
     assert!(!changes(&mut world, 0).contains(&Change::Rejoined), "nobody had to join anew");
 }
 
 #[test]
 fn whoever_becomes_the_last_admin_while_leaving_stays_and_reads_why() {
-    let (mut world, id) = team(19, 3);
-    let promote = Command::GroupPromote { group: id.clone(), who: "node2".into() };
+    let (mut world, word) = team(19, 3);
+    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
     world.command(0, promote).unwrap();
     world.pass(A_WHILE);
     world.net.cut(0, 1);
     world.net.cut(1, 2);
     [3, 4].into_iter().for_each(|relay| world.net.cut(1, relay));
-    world.command(1, Command::GroupLeave { group: id.clone() }).unwrap();
-    let demote = Command::GroupDemote { group: id.clone(), who: "node1".into() };
+    world.command(1, Command::GroupLeave { group: word.clone() }).unwrap();
+    let demote = Command::GroupDemote { group: word.clone(), who: "node1".into() };
     world.command(0, demote).unwrap();
     world.pass(A_WHILE);
     world.heal();
     world.pass(HEALED);
-    assert_agree(&mut world, &[0, 1, 2], &id);
-    let view = group(&mut world, 1, &id);
+    assert_agree(&mut world, &[0, 1, 2], &word);
+    let view = group(&mut world, 1, &word);
     let admins: Vec<_> = view.members.iter().filter(|it| it.role == Role::Admin).collect();
     assert!(matches!(admins[..], [only] if only.is_me), "{view:?}");
-    let history = Command::History { with: id.clone(), limit: 100, before: None };
-    let Ok(Reply::Messages(rows)) = world.command(1, history) else { panic!("no history") };
+    let rows = history(&mut world, 1, &word);
     assert!(rows.iter().any(|row| row.text.contains("last admin")), "{rows:?}");
 }
 
@@ -394,10 +338,7 @@ fn c17_of_two_copies_of_one_home_the_second_sends_nothing() {
     let id = send(&mut world, twin, "contact:node1", "who am I?");
     world.pass(A_WHILE);
     assert_eq!(state(&mut world, twin, &id), MessageState::Queued);
-    let relays = match world.command(twin, Command::RelayList) {
-        Ok(Reply::Relays(relays)) => relays,
-        other => panic!("unexpected answer: {other:?}"),
-    };
+    let relays = ask!(world, twin, Command::RelayList, Reply::Relays);
     let errors: Vec<_> = relays.iter().filter_map(|relay| relay.error.clone()).collect();
     assert!(errors.iter().any(|error| error.contains("another copy of this home")), "{errors:?}");
     // The first one is not disturbed.

@@ -1,18 +1,13 @@
 //! A relay that lies about what is in a mailbox: its owner takes every message once, in order, and
 //! neither believes the rest nor goes in circles.
 
-use sremp_node::api::{Command, MessageView, Reply};
 use sremp_sim::World;
+
+use crate::user::{send, texts};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 600_000;
 const MESSAGES: usize = 60;
-
-fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    let Ok(Reply::Messages(views)) = world.command(host, command) else { panic!("no history") };
-    views.into_iter().map(|view: MessageView| view.text).collect()
-}
 
 #[test]
 fn l21_a_relay_that_lies_about_batches_changes_nothing() {
@@ -30,8 +25,7 @@ fn l21_a_relay_that_lies_about_batches_changes_nothing() {
         for number in 0..MESSAGES {
             let text = format!("message {round} {number}");
             for to in ["node2", "node3"] {
-                let (to, text) = (to.into(), text.clone());
-                assert!(world.command(0, Command::Send { to, text, reply_to: None }).is_ok());
+                send(&mut world, 0, to, &text);
             }
             wanted.push(text);
         }

@@ -1,59 +1,19 @@
 //! Invitations that are declined, expire, or are made again: nothing that was acknowledged stays out of
 //! sight for ever. Played on the simulator.
 
-use sremp_node::api::{Command, GroupView, MessageKind, MessageState, MessageView, Reply};
+use sremp_node::api::{Command, MessageKind, MessageState, Reply};
 use sremp_sim::World;
+
+use crate::user::{ask, create_group, group, history, requests, send, state, texts};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 60_000;
 /// Longer than a request waits for an answer.
 const A_MONTH: i64 = 31 * 86_400_000;
 
-fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    match world.command(from, command) {
-        Ok(Reply::Sent(view)) => view.message_id,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn state(world: &mut World, host: usize, id: &str) -> MessageState {
-    match world.command(host, Command::MessageShow { id: id.into() }) {
-        Ok(Reply::Message(view)) => view.state,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn history(world: &mut World, host: usize, with: &str) -> Vec<MessageView> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    match world.command(host, command) {
-        Ok(Reply::Messages(views)) => views,
-        _ => Vec::new(),
-    }
-}
-
-fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    let views = history(world, host, with).into_iter();
-    views.filter(|view| view.kind == MessageKind::Text).map(|view| view.text).collect()
-}
-
-fn requests(world: &mut World, host: usize) -> usize {
-    match world.command(host, Command::RequestsList) {
-        Ok(Reply::Requests(views)) => views.len(),
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
-fn group(world: &mut World, host: usize, id: &str) -> GroupView {
-    match world.command(host, Command::GroupShow { group: id.into() }) {
-        Ok(Reply::Group(view)) => *view,
-        other => panic!("unexpected answer: {other:?}"),
-    }
-}
-
 fn decline(world: &mut World, host: usize, who: &str) {
     world.command(host, Command::RequestsDecline { who: who.into() }).unwrap();
-    assert_eq!(requests(world, host), 0, "it is not shown any more");
+    assert_eq!(requests(world, host).len(), 0, "it is not shown any more");
 }
 
 /// What waits for an answer at a node is too old.
@@ -61,7 +21,7 @@ fn expire_requests(world: &mut World, host: usize) {
     world.set_clock_error(host, A_MONTH);
     world.pass(700_000);
     world.set_clock_error(host, 0);
-    assert_eq!(requests(world, host), 0);
+    assert_eq!(requests(world, host).len(), 0);
 }
 
 /// node2 has written to node1, a stranger to whom it is one.
@@ -73,7 +33,7 @@ fn first_contact(seed: u64) -> (World, String) {
     world.introduce(0, 1);
     let id = send(&mut world, 1, "node1", "it is me");
     world.pass(A_WHILE);
-    assert_eq!(requests(&mut world, 0), 1);
+    assert_eq!(requests(&mut world, 0).len(), 1);
     (world, id)
 }
 
@@ -174,15 +134,13 @@ fn invited_by_a_stranger(seed: u64) -> (World, String) {
         world.introduce(who, to);
     }
     let members = vec!["contact:node2".into(), "contact:node3".into()];
-    let command = Command::GroupCreate { name: "circle".into(), members, suite: None };
-    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
-    let word = format!("group:{}", view.id);
+    let word = create_group(&mut world, 0, "circle", members);
     world.pass(A_WHILE);
     send(&mut world, 0, &word, "welcome");
     world.pass(5_000);
     send(&mut world, 1, &word, "hello");
     world.pass(A_WHILE);
-    assert_eq!(requests(&mut world, 2), 1);
+    assert_eq!(requests(&mut world, 2).len(), 1);
     (world, word)
 }
 
@@ -210,7 +168,7 @@ fn a_member_who_was_never_heard_can_be_invited_again() {
             expire_requests(&mut world, 2);
         }
         let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
-        let Ok(Reply::Group(view)) = world.command(0, add.clone()) else { panic!("refused") };
+        let view = ask!(world, 0, add.clone(), Reply::Group);
         let node3 = world.node(2).key().to_string();
         let member = view.members.iter().find(|member| member.id == node3).unwrap();
         assert!(member.pending, "invited once more");
@@ -218,7 +176,7 @@ fn a_member_who_was_never_heard_can_be_invited_again() {
         let last = notices.iter().rfind(|view| view.kind == MessageKind::Notice).unwrap();
         assert_eq!(last.text, "node3 has not been heard here; they are invited again");
         world.pass(A_WHILE);
-        assert_eq!(requests(&mut world, 2), 1, "asked once more");
+        assert_eq!(requests(&mut world, 2).len(), 1, "asked once more");
         world.command(2, Command::RequestsAccept { who: "node1".into() }).unwrap();
         world.pass(A_WHILE);
         send(&mut world, 2, &word, "yes");

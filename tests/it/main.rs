@@ -34,4 +34,5 @@ mod relay_settings;
 mod relays;
 mod rendezvous_tls;
 mod stories;
+mod user;
 mod vectors;

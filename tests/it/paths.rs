@@ -1,42 +1,9 @@
 //! Over which path a message goes, and why it does not, played on the simulator.
 
-use sremp_node::api::{
-    Command, ContactView, MessageKind, MessageState, MessageView, PathPolicy, PathState, Reply,
-};
+use sremp_node::api::{Command, MessageState, PathPolicy, PathState, Reply};
 use sremp_sim::World;
 
-/// Asks a question whose answer has one form.
-macro_rules! ask {
-    ($world:expr, $host:expr, $command:expr, $form:path) => {
-        match $world.command($host, $command) {
-            Ok($form(view)) => view,
-            other => panic!("unexpected answer: {other:?}"),
-        }
-    };
-}
-
-fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    ask!(world, from, command, Reply::Sent).message_id
-}
-
-fn message(world: &mut World, host: usize, id: &str) -> MessageView {
-    *ask!(world, host, Command::MessageShow { id: id.into() }, Reply::Message)
-}
-
-fn state(world: &mut World, host: usize, id: &str) -> MessageState {
-    message(world, host, id).state
-}
-
-fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    let views = ask!(world, host, command, Reply::Messages);
-    views.into_iter().filter(|view| view.kind == MessageKind::Text).map(|view| view.text).collect()
-}
-
-fn contact(world: &mut World, host: usize, who: &str) -> ContactView {
-    *ask!(world, host, Command::ContactShow { who: who.into() }, Reply::Contact)
-}
+use crate::user::{ask, contact, message, send, state, status, texts};
 
 fn set_path(world: &mut World, host: usize, who: &str, path: PathPolicy) {
     world.command(host, Command::ContactPath { who: who.into(), path: Some(path) }).unwrap();
@@ -120,7 +87,7 @@ fn relay_ends_the_session_and_lets_none_in() {
     world.pass(30_000);
     assert_eq!(state(&mut world, 1, &answer), MessageState::Delivered);
     for host in [0, 1] {
-        let status = ask!(world, host, Command::Status, Reply::Status);
+        let status = status(&mut world, host);
         let direct: Vec<_> = status.sessions.iter().filter(|session| !session.relay).collect();
         assert!(direct.is_empty(), "{direct:?}");
     }

@@ -1,60 +1,16 @@
 //! Relays as those who write meet them: what a relay asks of strangers, when it wants to be asked
 //! again, tokens that are taken back, relays that are gone for ever, policies of paths.
 
-use sremp_node::api::{
-    Command, ContactView, MessageKind, MessageState, MessageView, PathPolicy, PathState, Reply,
-    RequestView, StatusView,
-};
+use sremp_node::api::{Command, MessageState, PathPolicy, PathState};
 use sremp_relay::engine::EngineConfig;
 use sremp_sim::World;
 
+use crate::user::{
+    contact, create_group, link, message, rename_group, requests, send, state, status, texts,
+};
+
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
-
-fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    let Ok(Reply::Sent(view)) = world.command(from, command) else { panic!("not sent") };
-    view.message_id
-}
-
-fn message(world: &mut World, host: usize, id: &str) -> MessageView {
-    let Ok(Reply::Message(view)) = world.command(host, Command::MessageShow { id: id.into() })
-    else {
-        panic!("no message")
-    };
-    *view
-}
-
-fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    match world.command(host, command) {
-        Ok(Reply::Messages(views)) => {
-            let texts = views.into_iter().filter(|view| view.kind == MessageKind::Text);
-            texts.map(|view| view.text).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn requests(world: &mut World, host: usize) -> Vec<RequestView> {
-    let Ok(Reply::Requests(views)) = world.command(host, Command::RequestsList) else {
-        panic!("no requests")
-    };
-    views
-}
-
-fn status(world: &mut World, host: usize) -> StatusView {
-    let Ok(Reply::Status(view)) = world.command(host, Command::Status) else { panic!("no status") };
-    *view
-}
-
-fn contact(world: &mut World, host: usize, who: &str) -> ContactView {
-    let Ok(Reply::Contact(view)) = world.command(host, Command::ContactShow { who: who.into() })
-    else {
-        panic!("no contact")
-    };
-    *view
-}
 
 fn pair() -> World {
     let mut world = World::new(40, 2, 2);
@@ -69,10 +25,7 @@ fn pair() -> World {
 /// somebody's id and relays only.
 fn link_without_token(world: &mut World, host: usize) -> String {
     use sremp_common::text::{decode_contact_link, encode_contact_link};
-    let Ok(Reply::Link(view)) = world.command(host, Command::Link { once: false }) else {
-        panic!("no link")
-    };
-    let mut link = decode_contact_link(&view.link).unwrap();
+    let mut link = decode_contact_link(&link(world, host)).unwrap();
     link.token = None;
     encode_contact_link(&link)
 }
@@ -104,7 +57,7 @@ fn a_stranger_works_for_a_first_contact_and_sees_how_far_it_is() {
     assert!(seen.len() > 1 && seen.is_sorted() && seen.first() < seen.last(), "{seen:?}");
     world.pass(A_WHILE);
     assert!(status(&mut world, 0).work.is_empty());
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "the relay has it");
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent, "the relay has it");
     world.start(1);
     world.pass(A_WHILE);
     assert_eq!(requests(&mut world, 1).len(), 1);
@@ -151,14 +104,14 @@ fn what_a_relay_says_about_coming_again_is_obeyed() {
     world.configure_relay(2, EngineConfig { max_total_bytes: 0, ..EngineConfig::default() });
     let id = send(&mut world, 0, "node2", "is there room?");
     world.pass(5_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Queued);
     let before = world.bytes_carried(0, 2);
     world.pass(50_000);
     let said = world.bytes_carried(0, 2) - before;
     assert!(said < 1_000, "{said} bytes were sent to a relay that had asked for a pause");
     world.configure_relay(2, EngineConfig::default());
     world.pass(120_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
 }
 
 /// The other relay is not concerned.
@@ -170,7 +123,7 @@ fn a_relay_that_refuses_is_passed_over() {
     for number in 0..5 {
         let id = send(&mut world, 0, "node2", &format!("number {number}"));
         world.pass(3_000);
-        assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+        assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
     }
     world.start(1);
     world.pass(A_WHILE);
@@ -240,8 +193,8 @@ fn rotated_tokens_cut_off_everybody_but_contacts() {
     world.pass(A_WHILE);
     let id = send(&mut world, 0, "node2", "by the new token");
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
-    assert_eq!(message(&mut world, 2, &stranger).state, MessageState::Queued);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
+    assert_eq!(state(&mut world, 2, &stranger), MessageState::Queued);
     world.start(1);
     // What can only be sent to the node itself is not what this is about.
     world.net.cut(1, 2);
@@ -266,23 +219,20 @@ fn rotated_tokens_outlive_a_lost_race() {
         let mut world = World::new(seed, 2, 1);
         world.introduce_all();
         let members = vec!["contact:node2".to_owned()];
-        let command = Command::GroupCreate { name: "both".into(), members, suite: None };
-        let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
-        let word = format!("group:{}", view.id);
+        let word = create_group(&mut world, 0, "both", members);
         world.pass(A_WHILE);
         for machine in [1, 2] {
             world.net.cut(0, machine);
         }
         world.command(1, Command::IdentityRotateTokens).unwrap();
-        let rename = Command::GroupRename { group: word.clone(), name: "all".into() };
-        world.command(0, rename).unwrap();
+        rename_group(&mut world, 0, &word, "all");
         world.pass(1_000);
         world.heal();
         world.pass(900_000);
         world.crash(1);
         let id = send(&mut world, 0, &word, "where are you?");
         world.pass(A_WHILE);
-        assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "seed {seed}");
+        assert_eq!(state(&mut world, 0, &id), MessageState::Sent, "seed {seed}");
         world.start(1);
         world.pass(A_WHILE);
         assert_eq!(texts(&mut world, 1, &word), ["where are you?"], "seed {seed}");
@@ -302,7 +252,7 @@ fn a_relay_that_vanishes_for_ever_costs_nothing_that_another_acknowledged() {
         let text = format!("number {number}");
         let id = send(&mut world, 0, "node2", &text);
         world.pass(2_000);
-        assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+        assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
         all.push(text);
     }
     // It never comes back. More is written, and the recipient moves away from it.
@@ -316,11 +266,11 @@ fn a_relay_that_vanishes_for_ever_costs_nothing_that_another_acknowledged() {
     world.crash(1);
     let id = send(&mut world, 0, "node2", "the last");
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
     world.start(1);
     world.pass(A_WHILE);
     assert_eq!(texts(&mut world, 1, "node1").last().unwrap(), "the last");
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
 }
 
 /// Sent to two of two relays: either may vanish for ever, and what comes twice is shown once.
@@ -335,7 +285,7 @@ fn a_message_that_two_relays_took_outlives_either_of_them() {
         for number in 0..5 {
             let id = send(&mut world, 0, "node2", &format!("number {number}"));
             world.pass(3_000);
-            assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+            assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
         }
         // Neither the relay nor the sender ever comes back.
         world.crash(gone);
@@ -361,14 +311,14 @@ fn what_relays_hold_outlives_a_step_of_their_clocks() {
     world.crash(1);
     let id = send(&mut world, 0, "node2", "before the step");
     world.pass(5_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
     for relay in [2, 3] {
         world.set_clock_error(relay, DECADE);
     }
     world.pass(3 * 3_600_000);
     let id = send(&mut world, 0, "node2", "after the step");
     world.pass(5_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "service goes on");
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent, "service goes on");
     for relay in [2, 3] {
         world.set_clock_error(relay, -DECADE);
     }
@@ -393,7 +343,7 @@ fn c15_a_lost_direct_path_leads_to_a_relay_only_where_that_is_allowed() {
     world.net.cut(0, 1);
     let id = send(&mut world, 0, "node2", "not by relay");
     world.pass(600_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Queued);
     assert_eq!(contact(&mut world, 0, "node2").path, PathState::None);
     assert_eq!(texts(&mut world, 1, "node1"), ["hello", "hello"], "no relay has it");
     // The owner allows it: then it goes, and the state says how.

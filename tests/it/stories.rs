@@ -1,67 +1,22 @@
 //! What users do, played on the simulator: one story each, with production cores on virtual time.
 
-use sremp_node::api::{
-    Change, Command, ContactView, EventBody, GroupState, GroupView, MessageKind, MessageState,
-    MessageView, Reply, RequestView,
-};
+use sremp_node::api::{Change, Command, EventBody, GroupState, GroupView, MessageState};
 use sremp_sim::World;
+
+use crate::user::{
+    contacts, create_group, events, group, link, message, rename_group, requests, send, state,
+    status, texts,
+};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
 
-/// Asks a question whose answer has one form.
-macro_rules! ask {
-    ($world:expr, $host:expr, $command:expr, $form:path) => {
-        match $world.command($host, $command) {
-            Ok($form(view)) => view,
-            other => panic!("unexpected answer: {other:?}"),
-        }
-    };
-}
-
-fn send(world: &mut World, from: usize, to: &str, text: &str) -> String {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    ask!(world, from, command, Reply::Sent).message_id
-}
-
-fn message(world: &mut World, host: usize, id: &str) -> MessageView {
-    *ask!(world, host, Command::MessageShow { id: id.into() }, Reply::Message)
-}
-
-fn texts(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    match world.command(host, command) {
-        Ok(Reply::Messages(views)) => views
-            .into_iter()
-            .filter(|view| view.kind == MessageKind::Text)
-            .map(|view| view.text)
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn contacts(world: &mut World, host: usize) -> Vec<ContactView> {
-    ask!(world, host, Command::ContactList, Reply::Contacts)
-}
-
-fn requests(world: &mut World, host: usize) -> Vec<RequestView> {
-    ask!(world, host, Command::RequestsList, Reply::Requests)
-}
-
-fn group(world: &mut World, host: usize, id: &str) -> GroupView {
-    *ask!(world, host, Command::GroupShow { group: format!("group:{id}") }, Reply::Group)
-}
-
-fn events(world: &mut World, host: usize) -> Vec<EventBody> {
-    let mut all = Vec::new();
-    let mut after = 0;
-    loop {
-        let command = Command::Events { after: Some(after), limit: 256 };
-        let page = ask!(world, host, command, Reply::Events);
-        let Some(last) = page.events.last() else { return all };
-        after = last.seq;
-        all.extend(page.events.into_iter().map(|event| event.body));
-    }
+/// A group of the first node and these, whose members have all come in.
+fn friends(world: &mut World, members: &[&str]) -> String {
+    let members = members.iter().map(|member| format!("contact:{member}")).collect();
+    let word = create_group(world, 0, "friends", members);
+    world.pass(A_WHILE);
+    word
 }
 
 fn trio() -> World {
@@ -70,25 +25,17 @@ fn trio() -> World {
     world
 }
 
-fn create_group(world: &mut World, members: &[&str]) -> String {
-    let members = members.iter().map(|member| format!("contact:{member}")).collect();
-    let command = Command::GroupCreate { name: "friends".into(), members, suite: None };
-    let id = ask!(world, 0, command, Reply::Group).id;
-    world.pass(A_WHILE);
-    id
-}
-
 #[test]
 fn a_direct_message_is_delivered_and_read() {
     let mut world = trio();
     let id = send(&mut world, 0, "node2", "hello");
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Queued);
     world.pass(5_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
     assert_eq!(texts(&mut world, 1, "node1"), ["hello"]);
     world.command(1, Command::MarkRead { with: "node1".into() }).unwrap();
     world.pass(5_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Read);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Read);
 }
 
 #[test]
@@ -99,10 +46,10 @@ fn a_relay_holds_what_is_for_somebody_who_is_off() {
     world.crash(1);
     let id = send(&mut world, 0, "node2", "while you were away");
     world.pass(2_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent, "a relay has it within 2 s");
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent, "a relay has it within 2 s");
     world.start(1);
     world.pass(5_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
     assert_eq!(texts(&mut world, 1, "node1"), ["first", "while you were away"]);
 }
 
@@ -116,7 +63,7 @@ fn somebody_who_goes_right_after_first_contact_has_their_messages_at_a_relay() {
     world.crash(1);
     let id = send(&mut world, 0, "node2", "second");
     world.pass(3_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
     world.start(1);
     world.pass(5_000);
     assert_eq!(texts(&mut world, 1, "node1"), ["first", "second"]);
@@ -137,7 +84,7 @@ fn whoever_is_rejected_cannot_write_by_relay_and_whoever_is_taken_back_can() {
     assert!(why.contains("their relay: does not let us in"), "{why}");
     world.command(1, Command::ContactReset { who: "contact:node1".into() }).unwrap();
     world.pass(120_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
     assert_eq!(texts(&mut world, 1, "node1"), ["hello", "are you there?"]);
 }
 
@@ -149,12 +96,12 @@ fn without_any_path_a_message_waits_visibly_and_leaves_by_itself() {
     [1, 3, 4].into_iter().for_each(|host| world.crash(host));
     let id = send(&mut world, 0, "node2", "patience");
     world.pass(60_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Queued);
-    let status = ask!(world, 0, Command::Status, Reply::Status);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Queued);
+    let status = status(&mut world, 0);
     assert!(status.outbox > 0, "what waits is counted");
     world.start(1);
     world.pass(600_000);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
 }
 
 #[test]
@@ -170,11 +117,11 @@ fn a_stranger_waits_for_a_yes() {
     assert_eq!(waiting.len(), 1);
     assert_eq!((waiting[0].name.as_str(), waiting[0].group.as_deref()), ("node1", None));
     assert!(contacts(&mut world, 1).is_empty());
-    assert!(message(&mut world, 0, &id).state < MessageState::Delivered);
+    assert!(state(&mut world, 0, &id) < MessageState::Delivered);
     world.command(1, Command::RequestsAccept { who: "node1".into() }).unwrap();
     world.pass(A_WHILE);
     assert_eq!(texts(&mut world, 1, "node1"), ["do you remember me?"]);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
     assert!(requests(&mut world, 1).is_empty());
 }
 
@@ -198,10 +145,8 @@ fn c01_same_name_and_another_key_is_somebody_else() {
     let name = sremp_common::name::Username::new("node2").unwrap();
     world.command(2, Command::IdentityRename { name }).unwrap();
     world.introduce(1, 0);
-    let Ok(Reply::Link(link)) = world.command(2, Command::Link { once: false }) else {
-        panic!("no link")
-    };
-    world.command(0, Command::ContactAdd { what: link.link, alias: None }).unwrap();
+    let link = link(&mut world, 2);
+    world.command(0, Command::ContactAdd { what: link, alias: None }).unwrap();
     let all = contacts(&mut world, 0);
     assert_eq!(all.len(), 2, "two entries, never merged");
     assert!(all.iter().all(|contact| contact.name == "node2" && contact.name_is_shared));
@@ -225,8 +170,8 @@ fn c03_a_rejected_contact_gets_no_session_no_row_and_no_receipt() {
     let id = send(&mut world, 1, "node1", "after");
     world.pass(120_000);
     assert_eq!(texts(&mut world, 0, "node2"), ["before"]);
-    assert!(message(&mut world, 1, &id).state < MessageState::Delivered);
-    let status = ask!(world, 0, Command::Status, Reply::Status);
+    assert!(state(&mut world, 1, &id) < MessageState::Delivered);
+    let status = status(&mut world, 0);
     let rejected = world.node(1).key().to_string();
     assert!(status.sessions.iter().all(|session| session.id != rejected));
     let refused = Command::Send { to: "node2".into(), text: "x".into(), reply_to: None };
@@ -256,8 +201,7 @@ fn c14_one_message_over_two_paths_is_shown_once() {
 #[test]
 fn a_group_adds_and_removes_and_the_removed_read_no_more() {
     let mut world = trio();
-    let id = create_group(&mut world, &["node2"]);
-    let word = format!("group:{id}");
+    let word = friends(&mut world, &["node2"]);
     send(&mut world, 0, &word, "two of us");
     world.pass(A_WHILE);
     let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
@@ -273,10 +217,10 @@ fn a_group_adds_and_removes_and_the_removed_read_no_more() {
     world.pass(A_WHILE);
     assert_eq!(texts(&mut world, 1, &word), ["two of us", "three of us", "two again"]);
     assert_eq!(texts(&mut world, 2, &word), ["three of us"]);
-    assert_eq!(group(&mut world, 2, &id).state, GroupState::Removed);
-    let refused = Command::Send { to: word, text: "let me in".into(), reply_to: None };
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Removed);
+    let refused = Command::Send { to: word.clone(), text: "let me in".into(), reply_to: None };
     assert!(world.command(2, refused).is_err());
-    let (one, two) = (group(&mut world, 0, &id), group(&mut world, 1, &id));
+    let (one, two) = (group(&mut world, 0, &word), group(&mut world, 1, &word));
     assert_eq!(one.epoch_authenticator, two.epoch_authenticator);
     assert_eq!(one.members.len(), 2);
 }
@@ -284,29 +228,28 @@ fn a_group_adds_and_removes_and_the_removed_read_no_more() {
 #[test]
 fn a_member_leaves_by_itself() {
     let mut world = trio();
-    let id = create_group(&mut world, &["node2", "node3"]);
-    world.command(2, Command::GroupLeave { group: format!("group:{id}") }).unwrap();
+    let word = friends(&mut world, &["node2", "node3"]);
+    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
     world.pass(A_WHILE);
-    assert_eq!(group(&mut world, 0, &id).members.len(), 2);
-    assert_eq!(group(&mut world, 2, &id).state, GroupState::Left);
+    assert_eq!(group(&mut world, 0, &word).members.len(), 2);
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Left);
 }
 
 #[test]
 fn two_admins_at_the_same_moment_end_in_one_state() {
     let mut world = trio();
-    let id = create_group(&mut world, &["node2", "node3"]);
-    let word = format!("group:{id}");
+    let word = friends(&mut world, &["node2", "node3"]);
     let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
     world.command(0, promote).unwrap();
     world.pass(A_WHILE);
     for round in 0..5 {
         for host in [0, 1] {
             let name = format!("name {round} of node{}", host + 1);
-            world.command(host, Command::GroupRename { group: word.clone(), name }).unwrap();
+            rename_group(&mut world, host, &word, &name);
             send(&mut world, host, &word, &format!("round {round} of node{}", host + 1));
         }
         world.pass(A_WHILE);
-        let views: Vec<GroupView> = (0..3).map(|host| group(&mut world, host, &id)).collect();
+        let views: Vec<GroupView> = (0..3).map(|host| group(&mut world, host, &word)).collect();
         assert!(views.windows(2).all(|pair| {
             pair[0].epoch_authenticator == pair[1].epoch_authenticator
                 && pair[0].name == pair[1].name
@@ -326,22 +269,20 @@ fn a_friends_node_keeps_a_mailbox() {
     }
     // node3 keeps a mailbox for node2; node1 learns of it with node2's new identity.
     world.command(2, Command::RelayAllow { who: "node2".into() }).unwrap();
-    let Ok(Reply::Link(link)) = world.command(2, Command::Link { once: false }) else {
-        panic!("no link")
-    };
+    let link = link(&mut world, 2);
     send(&mut world, 0, "node2", "hello");
     world.pass(5_000);
-    world.command(1, Command::RelayAdd { link: link.link }).unwrap();
+    world.command(1, Command::RelayAdd { link }).unwrap();
     world.pass(A_WHILE);
     send(&mut world, 1, "node1", "from now on I use a friend's node as relay");
     world.pass(A_WHILE);
     world.crash(1);
     let id = send(&mut world, 0, "node2", "are you there?");
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
     world.start(1);
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
     assert_eq!(texts(&mut world, 1, "node1").last().map(String::as_str), Some("are you there?"));
 }
 
@@ -362,7 +303,7 @@ fn contacts_learn_of_a_new_name_and_a_new_key() {
     world.start(1);
     let id = send(&mut world, 0, "node2", "under the new key");
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
 }
 
 /// Some messages lie at a relay that is down, while 300 others of the same author go direct.
@@ -395,7 +336,7 @@ fn late_messages(mut world: World, place: &dyn Fn(usize) -> String) {
     world.pass(900_000);
     assert_eq!(texts(&mut world, 1, &back), sent, "each once, in order");
     for id in ids {
-        assert_eq!(message(&mut world, 0, &id).state, MessageState::Delivered);
+        assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
     }
 }
 
@@ -407,8 +348,8 @@ fn what_lay_at_a_relay_while_three_hundred_others_went_direct_is_read_after_all(
 #[test]
 fn what_lay_at_a_relay_for_a_group_is_read_after_all() {
     let mut world = trio();
-    let id = create_group(&mut world, &["node2", "node3"]);
-    late_messages(world, &|_| format!("group:{id}"));
+    let word = friends(&mut world, &["node2", "node3"]);
+    late_messages(world, &|_| word.clone());
 }
 
 #[test]
@@ -454,7 +395,7 @@ fn a_mailbox_moves_to_another_relay_and_loses_nothing() {
     world.crash(1);
     let id = send(&mut world, 0, "node2", "at the new relay");
     world.pass(A_WHILE);
-    assert_eq!(message(&mut world, 0, &id).state, MessageState::Sent);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Sent);
     world.start(1);
     world.pass(A_WHILE);
     assert_eq!(texts(&mut world, 1, "node1").last().unwrap(), "at the new relay");
@@ -469,7 +410,7 @@ fn m01_messages_that_a_relay_lost_are_sent_again() {
     let lost: Vec<_> = (0..5).map(|n| send(&mut world, 0, "node2", &format!("lost {n}"))).collect();
     world.pass(5_000);
     for id in &lost {
-        assert_eq!(message(&mut world, 0, id).state, MessageState::Sent);
+        assert_eq!(state(&mut world, 0, id), MessageState::Sent);
     }
     // Both relays acknowledged, and forget everything.
     for relay in [3, 4] {
@@ -482,7 +423,7 @@ fn m01_messages_that_a_relay_lost_are_sent_again() {
     send(&mut world, 0, "node2", "after the gap");
     world.pass(120_000);
     for id in &lost {
-        assert_eq!(message(&mut world, 0, id).state, MessageState::Delivered);
+        assert_eq!(state(&mut world, 0, id), MessageState::Delivered);
     }
     let expected = ["hello", "lost 0", "lost 1", "lost 2", "lost 3", "lost 4", "after the gap"];
     assert_eq!(texts(&mut world, 1, "node1"), expected);
@@ -501,7 +442,7 @@ fn c13_messages_flow_whatever_the_clock_says() {
         let ids = [send(&mut world, 0, "node2", "to it"), send(&mut world, 1, "node1", "from it")];
         world.pass(A_WHILE);
         for (host, id) in ids.iter().enumerate() {
-            let state = message(&mut world, host, id).state;
+            let state = state(&mut world, host, id);
             assert_eq!(state, MessageState::Delivered, "{error} ms, host {host}");
         }
     }
