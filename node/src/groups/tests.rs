@@ -2,6 +2,7 @@
 
 mod attacks;
 mod bits;
+mod insiders;
 mod life;
 mod order;
 mod passive;

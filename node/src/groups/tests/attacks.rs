@@ -18,9 +18,19 @@ use crate::groups::provider::Provider;
 use crate::groups::storage::Storage;
 
 /// Whatever a member can make of the tip's state, wrapped as it should be. Nothing of it is kept.
-fn forge(
+pub(super) fn forge(
     node: &mut Node,
     group: &GroupId,
+    f: impl FnOnce(&mut MlsGroup, &Provider<'_>, &LeafSigner) -> MlsMessageOut,
+) -> Vec<u8> {
+    forge_from(node, group, |_| {}, f)
+}
+
+/// The same, of what the member has made of its own rows of that state before.
+pub(super) fn forge_from(
+    node: &mut Node,
+    group: &GroupId,
+    spoil: impl Fn(&mut Vec<u8>),
     f: impl FnOnce(&mut MlsGroup, &Provider<'_>, &LeafSigner) -> MlsMessageOut,
 ) -> Vec<u8> {
     let tx = node.store.begin().unwrap();
@@ -28,6 +38,10 @@ fn forge(
     let loaded = node.groups.take(&tx, group, tip).unwrap();
     let scratch = node.groups.engine.provider(&tx, StateId::new([9; 16]));
     scratch.storage.copy_from(tip).unwrap();
+    for (key, mut value) in tx.scan_prefix(Table::Mls, &[9; 16], usize::MAX).unwrap() {
+        spoil(&mut value);
+        tx.put(Table::Mls, &key, value);
+    }
     let storage: &Storage<'_> = &scratch.storage;
     let mut mls = MlsGroup::load(storage, &states::mls_id(group)).unwrap().unwrap();
     let message = f(&mut mls, &scratch, &node.signer).to_bytes().unwrap();
@@ -270,7 +284,33 @@ fn m12_ghosts_are_refused() {
             "{result:?}"
         );
     }
-    assert_eq!(b.members(&group), [a.key, b.key]);
+    // A second leaf of somebody who is a member, certified by that very member.
+    let mut entropy = Entropy::from_number(77);
+    let until = start().wall + DAY * 3650;
+    let signer =
+        LeafSigner::generate(&b.secret, entropy.array(), start().wall, until, &mut entropy);
+    let mut twin = Node::with_signer(b.secret.clone(), signer, entropy);
+    let adds = vec![a.checked(&mut twin).key_package];
+    let result = b.open(&forge_commit(a, &group, Odd { adds, ..Odd::default() }));
+    assert!(
+        matches!(result, Err(OpenError::Policy { source: PolicyError::AlreadyMember, .. })),
+        "{result:?}"
+    );
+    // Somebody real, added by whoever is no admin.
+    let adds = vec![b.checked(ghost).key_package];
+    let result = a.open(&forge_commit(b, &group, Odd { adds, ..Odd::default() }));
+    assert!(
+        matches!(result, Err(OpenError::Policy { source: PolicyError::NotAdmin, .. })),
+        "{result:?}"
+    );
+    for node in [&mut *a, &mut *b] {
+        assert_eq!(node.members(&group).len(), 2);
+    }
+    // Whom an admin adds is said to everybody, by its identity.
+    let adds = vec![a.checked(ghost).key_package];
+    let added = forge_commit(a, &group, Odd { adds, ..Odd::default() });
+    assert_eq!(b.events(&added), [GroupEvent::Added(ghost.key)]);
+    assert_eq!(b.members(&group), [a.key, b.key, ghost.key]);
 }
 
 #[test]

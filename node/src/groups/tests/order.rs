@@ -11,22 +11,32 @@ fn m02_two_hundred_reversed() {
     }
 }
 
+/// Long gaps, the longest that is bridged, and the first that is too long: that one is said, and costs
+/// nothing that came before or comes after.
 #[test]
 fn m03_long_gap() {
     let (mut a, mut b, group) = pair();
-    let mut send = |count: usize| {
+    let mut send = |count: u32| {
         a.run(|groups, tx, now| {
             let mut last = Vec::new();
-            for _ in 0..count {
-                last = groups.encrypt(tx, &group, b"x", now)?.blob;
+            for number in 0..count {
+                last = groups.encrypt(tx, &group, number.to_string().as_bytes(), now)?.blob;
             }
             Ok::<_, GroupError>(last)
         })
         .unwrap()
     };
-    let (near, far) = (send(4001), send(4200));
-    assert!(matches!(b.open(&far), Err(OpenError::Gap(_))));
-    assert_eq!(b.read(&near), "x");
+    for lost in [1_001, 4_000] {
+        let blob = send(lost + 1);
+        assert_eq!(b.read(&blob), lost.to_string());
+    }
+    let (near, far) = (send(4_096 + 1), send(1));
+    for _ in 0..2 {
+        assert!(matches!(b.open(&far), Err(OpenError::Gap(_))));
+        b.restart();
+    }
+    assert_eq!(b.read(&near), "4096");
+    assert_eq!(b.read(&far), "0", "the gap has become smaller");
 }
 
 #[test]
@@ -368,39 +378,4 @@ fn many_inputs_share_one_transaction() {
     b.restart();
     let blob = a.send(&group, "on");
     assert_eq!(b.read(&blob), "on");
-}
-
-#[test]
-fn m14_one_ciphertext_says_one_thing_to_all() {
-    let mut nodes = nodes(3);
-    let group = team(&mut nodes);
-    let blob = nodes[0].send(&group, "the same to everybody");
-    let other = nodes[0].send(&group, "something else");
-    assert_eq!(nodes[1].read(&blob), nodes[2].read(&blob));
-    // A member who wants to say different things needs different messages, and each is its own.
-    assert_eq!(nodes[1].read(&other), "something else");
-    assert!(matches!(nodes[1].open(&blob), Err(OpenError::Duplicate(_))));
-    // Nobody but its author can make another text of it.
-    for place in 0..blob.len() {
-        let mut forged = blob.clone();
-        forged[place] ^= 1;
-        assert!(nodes[2].open(&forged).is_err(), "byte {place}");
-    }
-}
-
-#[test]
-fn m16_a_message_from_the_far_future_costs_nothing() {
-    let (mut a, mut b, group) = pair();
-    let early = a.send(&group, "early");
-    let mut far = Vec::new();
-    for _ in 0..5000 {
-        far = a.send(&group, "far");
-    }
-    // More than is ever skipped: refused before a single key of the gap is made.
-    let rows = b.rows().len();
-    for _ in 0..3 {
-        assert!(matches!(b.open(&far), Err(OpenError::Gap(_))));
-    }
-    assert_eq!(b.rows().len(), rows);
-    assert_eq!(b.read(&early), "early");
 }

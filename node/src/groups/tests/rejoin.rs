@@ -2,11 +2,15 @@
 
 use super::*;
 
-fn offer(node: &mut Node, group: &GroupId) -> Offer {
+pub(super) fn offer(node: &mut Node, group: &GroupId) -> Offer {
     node.run(|groups, tx, _| groups.offer(tx, group, false)).unwrap()
 }
 
-fn rejoin(node: &mut Node, group: &GroupId, offer: &Offer) -> Result<Changed, GroupError> {
+pub(super) fn rejoin(
+    node: &mut Node,
+    group: &GroupId,
+    offer: &Offer,
+) -> Result<Changed, GroupError> {
     let leaf = node.leaf();
     node.run(|groups, tx, now| groups.rejoin(tx, group, offer, &leaf, now))
 }
@@ -146,11 +150,10 @@ fn notes_are_for_one_member_and_by_one() {
 }
 
 #[test]
-fn m15_whoever_cannot_read_the_path_of_a_commit_comes_back_from_outside() {
+fn whoever_lost_its_keys_and_cannot_read_a_commit_comes_back_from_outside() {
     let mut nodes = nodes(3);
     let group = team(&mut nodes);
-    // The path is of no use to one member: here because its own keys are gone, which to the others looks
-    // the same as a path that an insider made wrong for it.
+    // The keys of one member are gone: the path of a commit is of no use to it.
     let tx = nodes[2].store.begin().unwrap();
     for (key, _) in tx.scan(Table::Mls, &[], None, usize::MAX).unwrap() {
         if key[16] == 14 {
