@@ -32,6 +32,8 @@ mod registry;
 mod repair;
 mod sending;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod views;
 mod waiting;
 mod welcomes;

@@ -1,0 +1,266 @@
+//! A node and somebody who is no node: whoever holds real keys and does not keep to the program. What they
+//! make is handed to the node as if it had come from a relay.
+
+use sremp_common::id::MessageId;
+use sremp_common::key::IdentitySecret;
+use sremp_common::name::Username;
+use sremp_common::wire::{List, Text};
+
+use super::*;
+use crate::api::Trust;
+use crate::conversations::content::TextBody;
+use crate::conversations::request::MAX_REQUESTS;
+use crate::conversations::{Content, ConversationId, History, Kind, MessageRow, Requests};
+use crate::delivery::{Outbox, Verdict};
+use crate::groups::{GroupKind, LeafInfo, Suite};
+use crate::identity::{Contact, Contacts};
+use crate::node::receive::{SEALED_WELCOME, welcome_bytes};
+use crate::store::{Store, Table};
+
+fn start() -> Now {
+    Now { instant: Instant::from_millis(0), wall: Timestamp::from_millis(4_000_000_000_000) }
+}
+
+/// An identity of its own with a store of its own.
+fn somebody(name: &str, seed: u64) -> (Store, Own, Entropy) {
+    let mut entropy = Entropy::from_number(seed);
+    let store = Store::in_memory().unwrap();
+    let tx = store.begin().unwrap();
+    let secret = IdentitySecret::generate(&mut entropy);
+    let name = Username::new(name).unwrap();
+    let own = Own::create(&tx, secret, name, &mut entropy, start()).unwrap();
+    tx.accept().unwrap();
+    tx.commit().unwrap();
+    (store, own, entropy)
+}
+
+/// The node that is attacked.
+struct Victim {
+    store: Store,
+    node: Node,
+    now: Now,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let (store, own, entropy) = somebody("victim", 1);
+        let tx = store.begin().unwrap();
+        let node = Node::load(&tx, own, NodeConfig::default(), entropy, start()).unwrap();
+        tx.commit().unwrap();
+        Self { store, node, now: start() }
+    }
+
+    /// One transaction that is accepted, as the shell makes it.
+    fn with<R>(&mut self, f: impl FnOnce(&mut Node, &Tx, Now) -> R) -> R {
+        let tx = self.store.begin().unwrap();
+        let result = f(&mut self.node, &tx, self.now);
+        self.node.accept(&tx).unwrap();
+        self.node.finish(&tx, self.now).unwrap();
+        tx.commit().unwrap();
+        result
+    }
+
+    /// A blob came, from a stranger or by a token that a member has.
+    fn take(&mut self, blob: &[u8], from_stranger: bool) -> Verdict {
+        self.with(|node, tx, now| node.take_blob(tx, blob, from_stranger, now)).unwrap()
+    }
+
+    fn command(&mut self, command: Command) -> Result<Reply, ApiError> {
+        let input = Input::Command { reply_to: 0, command };
+        self.with(|node, tx, now| node.handle(tx, input, now)).unwrap();
+        let reply = |output| match output {
+            Output::Reply { result, .. } => Some(result),
+            Output::Event(_) | Output::Effect(_) => None,
+        };
+        std::iter::from_fn(|| self.node.poll_output()).find_map(reply).unwrap()
+    }
+
+    /// What was told to whoever watches, since the last time.
+    fn told(&mut self) -> usize {
+        let outputs = std::iter::from_fn(|| self.node.poll_output());
+        outputs.filter(|output| matches!(output, Output::Event(_))).count()
+    }
+
+    /// A key package that everybody may use.
+    fn package(&mut self) -> Vec<u8> {
+        self.with(|node, tx, now| {
+            let leaf = node.offered_leaf(tx, now).unwrap();
+            node.groups.make_key_packages(tx, &leaf, true, now).unwrap()
+        })
+    }
+
+    fn add_contact(&mut self, key: IdentityKey) {
+        self.with(|_, tx, now| Contacts::save(tx, &Contact::new(key, now))).unwrap();
+    }
+
+    fn history(&mut self, with: ConversationId) -> Vec<MessageRow> {
+        self.with(|_, tx, _| History::page(tx, with, None, 100)).unwrap()
+    }
+
+    /// Rows of the store, and what waits to be sent.
+    fn size(&mut self) -> (usize, u64) {
+        let rows = self.with(|_, tx, _| {
+            let count = |table: &Table| tx.scan(*table, &[], None, usize::MAX).unwrap().len();
+            Table::ALL.iter().map(count).sum()
+        });
+        (rows, self.with(|_, tx, _| Outbox::count(tx)).unwrap())
+    }
+}
+
+/// Somebody with real keys.
+struct Mallory {
+    store: Store,
+    own: Own,
+    groups: Groups,
+    entropy: Entropy,
+}
+
+impl Mallory {
+    fn new(seed: u64) -> Self {
+        let (store, own, mut entropy) = somebody("mallory", seed);
+        let groups = Groups::new(own.leaf_signer().unwrap(), own.key(), entropy.fork());
+        Self { store, own, groups, entropy }
+    }
+
+    fn with<R>(&mut self, f: impl FnOnce(&mut Groups, &Tx) -> R) -> R {
+        let tx = self.store.begin().unwrap();
+        let result = f(&mut self.groups, &tx);
+        tx.accept().unwrap();
+        self.groups.accepted();
+        tx.commit().unwrap();
+        result
+    }
+
+    /// A new group with the owner of a key package, and the sealed invitation.
+    fn invite(&mut self, victim: &Victim, package: &[u8], kind: GroupKind) -> (GroupId, Vec<u8>) {
+        let leaf = LeafInfo {
+            relays: List::default(),
+            seal_key: sremp_common::key::SealSecret::generate(&mut self.entropy).public(),
+            token: sremp_common::id::Token::new(self.entropy.array()),
+        };
+        let name = if kind == GroupKind::Direct { "" } else { "bargains" };
+        let to = victim.node.own.key();
+        let (group, welcome) = self.with(|groups, tx| {
+            let suite = Suite::X25519;
+            let group = groups.create(tx, kind, name, suite, &leaf, start()).unwrap();
+            let checked = groups.check_key_package(package, &to, suite, start()).unwrap();
+            let change = crate::groups::Change::Add(vec![checked]);
+            let changed = groups.change(tx, &group, change, start()).unwrap();
+            (group, changed.welcome.unwrap())
+        });
+        let body = welcome_bytes(self.own.identity().identity(), welcome).unwrap();
+        let seal_key = victim.node.own.identity().data().seal_key().unwrap();
+        (group, self.groups.seal(&seal_key, SEALED_WELCOME, &body).unwrap())
+    }
+
+    fn say(&mut self, group: &GroupId, id: u8, text: &str) -> Vec<u8> {
+        let body = TextBody { text: Text::new(text).unwrap(), reply_to: None };
+        let id = MessageId::new([id; 16]);
+        let content = Content::new(id, &Kind::Text(body), 1, start().wall).to_bytes();
+        self.with(|groups, tx| groups.encrypt(tx, group, &content, start())).unwrap().blob
+    }
+}
+
+/// A contact and a chat with it.
+fn acquainted() -> (Victim, Mallory, GroupId) {
+    let (mut victim, mut mallory) = (Victim::new(), Mallory::new(2));
+    victim.add_contact(mallory.own.key());
+    let package = victim.package();
+    let (group, invitation) = mallory.invite(&victim, &package, GroupKind::Direct);
+    assert_eq!(victim.take(&invitation, false), Verdict::Applied);
+    (victim, mallory, group)
+}
+
+/// The relays of whoever was rejected let it in no more, and no session is opened. Should a blob come all
+/// the same, because it lay somewhere or somebody passes it on, the node itself refuses it.
+#[test]
+fn c03_whatever_a_rejected_contact_still_gets_through_leaves_no_trace() {
+    let (mut victim, mut mallory, group) = acquainted();
+    let with = ConversationId::Contact(mallory.own.key());
+    let before = mallory.say(&group, 1, "before");
+    assert_eq!(victim.take(&before, false), Verdict::Applied);
+    let package = victim.package();
+    let (_, to_group) = mallory.invite(&victim, &package, GroupKind::Group);
+    let (_, to_chat) = mallory.invite(&victim, &package, GroupKind::Direct);
+    let who = mallory.own.key().to_string();
+    victim.command(Command::ContactReject { who }).unwrap();
+    victim.told();
+
+    let (rows, waiting) = victim.size();
+    let after = mallory.say(&group, 2, "after");
+    for blob in [after, to_group, to_chat] {
+        for from_stranger in [false, true] {
+            let verdict = victim.take(&blob, from_stranger);
+            assert!(
+                matches!(verdict, Verdict::Invalid(_) | Verdict::Duplicate),
+                "{verdict:?}, from a stranger: {from_stranger}"
+            );
+        }
+    }
+    let texts: Vec<_> = victim.history(with).into_iter().map(|row| row.text).collect();
+    assert_eq!(texts, ["before"]);
+    assert_eq!(victim.size(), (rows + 3, waiting), "three verdicts, and no receipt");
+    assert_eq!(victim.told(), 0);
+    assert!(victim.with(|_, tx, _| Requests::all(tx)).unwrap().is_empty());
+    assert_eq!(victim.with(|node, tx, _| node.groups.groups(tx)).unwrap(), [group]);
+    let trust = victim.with(|_, tx, _| Contacts::find(tx, &mallory.own.key())).unwrap();
+    assert_eq!(trust.unwrap().trust, Trust::Rejected);
+}
+
+/// One id, two texts: whoever has read the first one sees no other in its place.
+#[test]
+fn m14_a_second_text_under_the_same_id_changes_nothing() {
+    let (mut victim, mut mallory, group) = acquainted();
+    let with = ConversationId::Contact(mallory.own.key());
+    for text in ["I owe you a hundred", "I owe you nothing"] {
+        let blob = mallory.say(&group, 1, text);
+        assert_eq!(victim.take(&blob, false), Verdict::Applied);
+    }
+    let rows = victim.history(with);
+    let texts: Vec<_> = rows.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!(texts, ["I owe you a hundred"]);
+}
+
+/// Real invitations by strangers, many more than may wait. One that finds no room leaves nothing in the
+/// store, and so neither do ten thousand.
+#[test]
+fn m20_a_flood_of_invitations_fills_a_bounded_place_and_joins_nothing() {
+    const STRANGERS: u64 = 64;
+    let mut victim = Victim::new();
+    let package = victim.package();
+    let mut flood = Vec::new();
+    for seed in 0..STRANGERS {
+        let mut stranger = Mallory::new(100 + seed);
+        for kind in [GroupKind::Direct, GroupKind::Group, GroupKind::Group] {
+            flood.push(stranger.invite(&victim, &package, kind).1);
+        }
+    }
+    let empty = victim.size();
+    let mut sizes = Vec::new();
+    let mut verdicts = Vec::new();
+    for _ in 0..3 {
+        verdicts.extend(flood.iter().map(|blob| victim.take(blob, true)));
+        sizes.push(victim.size());
+    }
+    let applied = verdicts.iter().filter(|verdict| **verdict == Verdict::Applied).count();
+    let full = verdicts.iter().filter(|verdict| **verdict == Verdict::TooManyRequests).count();
+    let twice = verdicts.iter().filter(|verdict| **verdict == Verdict::Duplicate).count();
+    assert_eq!(applied, MAX_REQUESTS);
+    assert_eq!((applied + full + twice, twice), (verdicts.len(), 2 * MAX_REQUESTS));
+    // A request, a verdict and an event for each that waits, and one row that counts events; nobody is
+    // answered.
+    assert!(sizes[0].0 <= empty.0 + 3 * MAX_REQUESTS + 1, "{empty:?}, {sizes:?}");
+    assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
+    assert_eq!(sizes[0].1, empty.1);
+    // Two of one stranger at most, and none of them is a contact or has us in its group.
+    let waiting = victim.with(|_, tx, _| Requests::open(tx)).unwrap();
+    let mut of_each: BTreeMap<IdentityKey, usize> = BTreeMap::new();
+    waiting.iter().for_each(|request| *of_each.entry(request.from).or_default() += 1);
+    assert!(of_each.values().all(|count| *count <= 2), "{of_each:?}");
+    assert!(victim.with(|node, tx, _| node.groups.groups(tx)).unwrap().is_empty());
+    assert!(victim.with(|_, tx, _| Contacts::all(tx)).unwrap().is_empty());
+    // Those that wait can still be accepted: looking at them has used up nothing.
+    let who = waiting[0].from.to_string();
+    victim.command(Command::RequestsAccept { who }).unwrap();
+    assert!(!victim.with(|node, tx, _| node.groups.groups(tx)).unwrap().is_empty());
+}
