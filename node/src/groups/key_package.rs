@@ -30,11 +30,18 @@ const MAX_SUITES: usize = 8;
 const MAX_EXPIRED: usize = 10_000;
 
 /// A key package that passed [`Groups::check_key_package`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CheckedKeyPackage {
     pub(super) key_package: KeyPackage,
     pub(super) owner: IdentityKey,
     pub(super) leaf: LeafInfo,
+}
+
+/// OpenMLS shows the leaf's extension as bytes, and with it the owner's token.
+impl std::fmt::Debug for CheckedKeyPackage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckedKeyPackage").field("owner", &self.owner).finish_non_exhaustive()
+    }
 }
 
 impl CheckedKeyPackage {

@@ -35,13 +35,19 @@ const MAX_MARKED_EPOCHS: u64 = 4096;
 const MAX_RECORDS: usize = 1024;
 
 /// A state in memory.
-#[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) mls: MlsGroup,
     pub(super) view: Arc<View>,
     /// None once we were removed: there is no exporter then.
     pub(super) keys: Option<WrapKeys>,
     used: u64,
+}
+
+/// OpenMLS shows the leaves' extensions as bytes, and with them the members' tokens.
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("view", &self.view).finish_non_exhaustive()
+    }
 }
 
 /// Row of table `GroupStates`.

@@ -264,3 +264,44 @@ fn m20_a_flood_of_invitations_fills_a_bounded_place_and_joins_nothing() {
     victim.command(Command::RequestsAccept { who }).unwrap();
     assert!(!victim.with(|node, tx, _| node.groups.groups(tx)).unwrap().is_empty());
 }
+
+/// Whether a text shows part of a secret: as numbers, or in hexadecimal.
+fn shows(text: &str, secret: &[u8]) -> bool {
+    let as_numbers = |run: &[u8]| run.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+    let as_hex = |run: &[u8]| run.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    secret.windows(6).any(|run| text.contains(&as_numbers(run)) || text.contains(&as_hex(run)))
+}
+
+/// Everything that a node has in memory, in both forms of `Debug`.
+#[test]
+fn c07_nothing_that_a_node_shows_of_itself_is_secret() {
+    let (mut victim, mut mallory, group) = acquainted();
+    let blob = mallory.say(&group, 1, "hello");
+    assert_eq!(victim.take(&blob, false), Verdict::Applied);
+    let who = mallory.own.key().to_string();
+    let text = "hello".to_owned();
+    victim.command(Command::Send { to: who, text, reply_to: None }).unwrap();
+    let Ok(Reply::Link(link)) = victim.command(Command::Link { once: false }) else {
+        panic!("no link")
+    };
+    let (package, key) = (victim.package(), victim.node.own.key());
+    let checked =
+        mallory.groups.check_key_package(&package, &key, Suite::X25519, victim.now).unwrap();
+    let own = &victim.node.own;
+    let mut secrets = vec![own.identity_secret().to_bytes().to_vec()];
+    secrets.push(own.local().noise_secret.to_bytes().to_vec());
+    secrets.extend(own.seal_secrets().iter().map(|secret| secret.to_bytes().to_vec()));
+    secrets.push(own.leaf_signer().unwrap().to_bytes()[..32].to_vec());
+    let tokens = victim.with(|_, tx, _| tx.scan(Table::Tokens, &[], None, usize::MAX)).unwrap();
+    secrets.extend(tokens.into_iter().map(|(token, _)| token));
+    assert!(secrets.len() >= 6 && secrets.iter().all(|secret| secret.len() >= 16));
+    let node = &victim.node;
+    let with_link = format!("{checked:?} {link:?}");
+    for shown in [format!("{node:?}"), format!("{node:#?}"), with_link] {
+        let shown: String = shown.to_lowercase().split_whitespace().collect();
+        for (number, secret) in secrets.iter().enumerate() {
+            assert!(!shows(&shown, secret), "secret {number}");
+        }
+        assert!(!shown.contains(&link.link));
+    }
+}
