@@ -105,3 +105,29 @@ fn a_hangup_neither_ends_a_node_nor_hurts_it_and_check_says_that_it_runs() {
     node.signal("-TERM");
     assert_eq!(node.child.wait().unwrap().code(), Some(0), "it ends in order");
 }
+
+#[test]
+fn c12_a_second_node_on_one_home_ends_with_a_clear_error_and_leaves_the_first_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("home");
+    assert_eq!(ask(&home, &["init", "--name", "ann", "--listen", "127.0.0.1:0"]).0, 0);
+    let node = Node::start(&home);
+    let identity = ask(&home, &["identity", "show"]);
+    assert_eq!(identity.0, 0);
+    for _ in 0..3 {
+        let second = sremp(&home, &["run"]).output().unwrap();
+        assert_ne!(second.status.code(), Some(0));
+        assert!(!String::from_utf8_lossy(&second.stdout).contains("ready"));
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(said.contains("in use") && said.contains("--home"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    // The first one answers as before, also where the second one would have put its socket, and writes.
+    assert_eq!(ask(&home, &["identity", "show"]), identity);
+    assert_eq!(ask(&home, &["identity", "rename", "anne"]).0, 0);
+    // Killed, not ended: the lock goes with the process, and a next one starts.
+    drop(node);
+    let _next = Node::start(&home);
+    let (code, found) = ask(&home, &["identity", "show"]);
+    assert!(code == 0 && found.contains("anne"), "{found}");
+}
