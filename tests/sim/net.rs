@@ -36,6 +36,8 @@ pub struct Net {
     by_end: BTreeMap<End, LinkId>,
     next: LinkId,
     cut: BTreeSet<(HostId, HostId)>,
+    /// From whom to whom nothing arrives, although the other direction works.
+    silenced: BTreeSet<(HostId, HostId)>,
     /// Milliseconds one way: least, and what comes on top at most.
     latency: (u64, u64),
 }
@@ -58,9 +60,16 @@ impl Net {
         self.cut.insert((a.min(b), a.max(b)));
     }
 
+    /// Swallows what one machine says to another, and not what it hears from it; nobody is told.
+    pub fn silence(&mut self, from: HostId, to: HostId) {
+        self.silenced.insert((from, to));
+    }
+
     /// Heals every cut; answers the ends of connections that lost bytes in between: they are dead.
     pub fn heal(&mut self) -> Vec<End> {
-        let cut = std::mem::take(&mut self.cut);
+        let mut cut = std::mem::take(&mut self.cut);
+        let silenced = std::mem::take(&mut self.silenced);
+        cut.extend(silenced.into_iter().map(|(a, b)| (a.min(b), a.max(b))));
         let dead: Vec<LinkId> = self
             .links
             .iter()
@@ -93,7 +102,8 @@ impl Net {
         let link = self.links.get_mut(self.by_end.get(&from)?)?;
         let direction = usize::from(link.ends[1] == from);
         let to = link.ends[1 - direction];
-        if self.cut.contains(&(from.host.min(to.host), from.host.max(to.host))) {
+        let is_cut = self.cut.contains(&(from.host.min(to.host), from.host.max(to.host)));
+        if is_cut || self.silenced.contains(&(from.host, to.host)) {
             return None;
         }
         let at = (now + delay).max(link.busy_until[direction]);
