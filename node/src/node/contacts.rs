@@ -355,8 +355,9 @@ impl Node {
                 continue;
             }
             Requests::remove(tx, &request);
-            if let Ok(identity) = request.identity.verify() {
-                self.learn_mailed_identity(tx, &identity, now)?;
+            if let Ok(identity) = request.identity.verify()
+                && self.learn_mailed_identity(tx, &identity, now)?
+            {
                 self.learn_reach(tx, &identity)?;
             }
             match self.groups.join(tx, &request.welcome, now) {

@@ -492,18 +492,19 @@ impl Node {
         Ok(())
     }
 
-    /// A verified identity came in, by whatever way: takes it if it is newer (C02).
+    /// A verified identity came in, by whatever way: takes it if it is newer (C02). Answers whether it
+    /// is the one that stands: of one that was refused nothing else may be taken either.
     pub(super) fn learn_identity(
         &mut self,
         tx: &Tx,
         identity: &VerifiedIdentity,
         now: Now,
-    ) -> Result<(), NodeError> {
+    ) -> Result<bool, NodeError> {
         let Some(mut contact) = Contacts::find(tx, &identity.key())? else {
             if self.fellows.contains(&identity.key()) {
                 Fellows::learn(tx, identity)?;
             }
-            return Ok(());
+            return Ok(true);
         };
         let first = contact.identity.is_none();
         let succession = contact.learn(identity);
@@ -524,16 +525,18 @@ impl Node {
                 if first {
                     self.warn_of_shared_name(tx, &contact, now)?;
                 }
+                Ok(true)
             }
-            sremp_common::identity::Succession::Same => {}
+            sremp_common::identity::Succession::Same => Ok(true),
             sremp_common::identity::Succession::Equivocation => {
                 self.refuse_identity(tx, contact, identity, DoubtKind::SecondIdentity, now)?;
+                Ok(false)
             }
             sremp_common::identity::Succession::Rollback => {
                 self.refuse_identity(tx, contact, identity, DoubtKind::OldIdentity, now)?;
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// An identity that came by mail: it was the present one when it was written, so that an older
@@ -543,11 +546,11 @@ impl Node {
         tx: &Tx,
         identity: &VerifiedIdentity,
         now: Now,
-    ) -> Result<(), NodeError> {
+    ) -> Result<bool, NodeError> {
         let contact = Contacts::find(tx, &identity.key())?;
         let known = contact.and_then(|contact| contact.verified_identity());
         if known.is_some_and(|known| known.data().version > identity.data().version) {
-            return Ok(());
+            return Ok(false);
         }
         self.learn_identity(tx, identity, now)
     }

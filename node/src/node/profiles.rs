@@ -148,7 +148,8 @@ impl Node {
                 if Contacts::find(tx, sender)?.is_none() {
                     Fellows::learn(tx, &identity)?;
                 }
-                self.learn_mailed_identity(tx, &identity, now)
+                self.learn_mailed_identity(tx, &identity, now)?;
+                Ok(())
             }
             Ok(_) | Err(_) => {
                 tracing::debug!("a profile update carries no identity of its author");

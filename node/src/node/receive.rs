@@ -437,9 +437,10 @@ impl Node {
             return Ok(Verdict::Invalid("its author is rejected".into()));
         }
         contact.last_seen = Some(now.wall);
-        contact.learn(&identity);
         Contacts::save(tx, &contact)?;
-        self.learn_reach(tx, &identity)?;
+        if self.learn_mailed_identity(tx, &identity, now)? {
+            self.learn_reach(tx, &identity)?;
+        }
         self.entered(tx, &joined, now)?;
         Ok(Verdict::Applied)
     }

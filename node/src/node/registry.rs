@@ -287,10 +287,12 @@ impl Node {
         if identity.key() != who {
             return Ok(());
         }
-        self.learn_identity(tx, &identity, now)?;
+        let stands = self.learn_identity(tx, &identity, now)?;
         let mut reach = Reach::of(tx, &who)?;
         let before = reach.clone();
-        reach.learn_relays(&identity.data().relays());
+        if stands {
+            reach.learn_relays(&identity.data().relays());
+        }
         for endpoint in peer.endpoints.into_vec().into_iter().rev() {
             reach.learn_address(endpoint, false);
         }

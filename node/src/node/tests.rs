@@ -2,18 +2,19 @@
 //! make is handed to the node as if it had come from a relay.
 
 use sremp_common::id::MessageId;
+use sremp_common::identity::{Identity, VerifiedIdentity};
 use sremp_common::key::IdentitySecret;
 use sremp_common::name::Username;
-use sremp_common::wire::{List, Text};
+use sremp_common::wire::{List, LookupResponse, Message, PeerInfo, Text};
 
 use super::*;
-use crate::api::Trust;
-use crate::conversations::content::TextBody;
+use crate::api::{DoubtKind, Trust};
+use crate::conversations::content::{ProfileBody, TextBody};
 use crate::conversations::request::MAX_REQUESTS;
 use crate::conversations::{Content, ConversationId, History, Kind, MessageRow, Requests};
 use crate::delivery::{Outbox, Verdict};
 use crate::groups::{GroupKind, LeafInfo, Suite};
-use crate::identity::{Contact, Contacts};
+use crate::identity::{Contact, Contacts, Reach};
 use crate::node::receive::{SEALED_WELCOME, welcome_bytes};
 use crate::store::{Store, Table};
 
@@ -48,6 +49,15 @@ impl Victim {
         let node = Node::load(&tx, own, NodeConfig::default(), entropy, start()).unwrap();
         tx.commit().unwrap();
         Self { store, node, now: start() }
+    }
+
+    fn restart(&mut self) {
+        let secret = self.node.own.identity_secret().clone();
+        let tx = self.store.begin().unwrap();
+        let own = Own::load(&tx, secret).unwrap();
+        let entropy = self.node.entropy.fork();
+        self.node = Node::load(&tx, own, NodeConfig::default(), entropy, self.now).unwrap();
+        tx.commit().unwrap();
     }
 
     /// One transaction that is accepted, as the shell makes it.
@@ -133,6 +143,18 @@ impl Mallory {
 
     /// A new group with the owner of a key package, and the sealed invitation.
     fn invite(&mut self, victim: &Victim, package: &[u8], kind: GroupKind) -> (GroupId, Vec<u8>) {
+        let identity = self.own.identity().identity().clone();
+        self.invite_as(&identity, victim, package, kind)
+    }
+
+    /// The same, with this version of its identity.
+    fn invite_as(
+        &mut self,
+        identity: &Identity,
+        victim: &Victim,
+        package: &[u8],
+        kind: GroupKind,
+    ) -> (GroupId, Vec<u8>) {
         let leaf = LeafInfo {
             relays: List::default(),
             seal_key: sremp_common::key::SealSecret::generate(&mut self.entropy).public(),
@@ -148,7 +170,7 @@ impl Mallory {
             let changed = groups.change(tx, &group, change, start()).unwrap();
             (group, changed.welcome.unwrap())
         });
-        let body = welcome_bytes(self.own.identity().identity(), welcome).unwrap();
+        let body = welcome_bytes(identity, welcome).unwrap();
         let seal_key = victim.node.own.identity().data().seal_key().unwrap();
         (group, self.groups.seal(&seal_key, SEALED_WELCOME, &body).unwrap())
     }
@@ -303,5 +325,107 @@ fn c07_nothing_that_a_node_shows_of_itself_is_secret() {
             assert!(!shows(&shown, secret), "secret {number}");
         }
         assert!(!shown.contains(&link.link));
+    }
+}
+
+/// Another version of somebody's identity, with one relay of its own.
+fn version_of(own: &Own, version: u64, name: &str) -> VerifiedIdentity {
+    let mut data = own.identity().data().clone();
+    data.version = version;
+    data.username = Username::new(name).unwrap();
+    let mut entropy = Entropy::from_number(version);
+    let relay = RelayRecord {
+        identity_key: IdentitySecret::generate(&mut entropy).public(),
+        endpoints: List::new(vec!["127.0.0.1:7".parse().unwrap()]).unwrap(),
+    };
+    data.set_relays(vec![relay]).unwrap();
+    data.sign(own.identity_secret()).unwrap()
+}
+
+/// By which way an identity comes in.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Noise,
+    Rendezvous,
+    Profile,
+    Welcome,
+}
+
+fn show(
+    victim: &mut Victim,
+    mallory: &mut Mallory,
+    group: &GroupId,
+    identity: &VerifiedIdentity,
+    by: By,
+) {
+    match by {
+        By::Noise => {
+            victim.with(|node, tx, now| node.session_up(tx, identity, false, now)).unwrap();
+        }
+        By::Rendezvous => {
+            let peer = PeerInfo {
+                identity: identity.identity().clone(),
+                endpoints: List::default(),
+                last_seen: start().wall,
+                online: true,
+            };
+            let peers = List::new(vec![peer]).unwrap();
+            let found = Message::LookupResponse(LookupResponse { peers, has_more: false });
+            let who = identity.key();
+            victim.with(|node, tx, now| node.lookup_answered(tx, who, 0, Ok(found), now)).unwrap();
+        }
+        By::Profile => {
+            let id = MessageId::new(mallory.entropy.array());
+            let profile = ProfileBody { identity: identity.identity().clone() };
+            let content = Content::new(id, &Kind::Profile(profile), 1, start().wall).to_bytes();
+            let blob = mallory
+                .with(|groups, tx| groups.encrypt(tx, group, &content, start()))
+                .unwrap()
+                .blob;
+            assert_eq!(victim.take(&blob, false), Verdict::Applied);
+        }
+        By::Welcome => {
+            let package = victim.package();
+            let invitation =
+                mallory.invite_as(identity.identity(), victim, &package, GroupKind::Group).1;
+            assert_eq!(victim.take(&invitation, false), Verdict::Applied);
+        }
+    }
+}
+
+/// By none of the ways an older identity, or a second one of the same version, takes the place of the
+/// one that is known; nor do its relays. What came by mail may be old without anybody lying.
+#[test]
+fn c02_no_way_leads_back_to_an_older_or_a_second_identity() {
+    let all = [By::Noise, By::Rendezvous, By::Profile, By::Welcome];
+    for by in all {
+        let (mut victim, mut mallory, group) = acquainted();
+        let key = mallory.own.key();
+        let [old, known, rival, newer] = [(4, "old"), (5, "known"), (5, "rival"), (6, "newer")]
+            .map(|(version, name)| version_of(&mallory.own, version, name));
+        let stands = |victim: &mut Victim| {
+            let contact = victim.with(|_, tx, _| Contacts::find(tx, &key)).unwrap().unwrap();
+            let relays = victim.with(|_, tx, _| Reach::of(tx, &key)).unwrap().relays;
+            (contact.name().to_owned(), relays, contact.doubt.map(|doubt| doubt.kind))
+        };
+        show(&mut victim, &mut mallory, &group, &known, by);
+        let expected = |identity: &VerifiedIdentity, doubt| {
+            (identity.data().username.to_string(), identity.data().relays(), doubt)
+        };
+        assert_eq!(stands(&mut victim), expected(&known, None), "{by:?}");
+        let mailed = matches!(by, By::Profile | By::Welcome);
+        let doubt = (!mailed).then_some(DoubtKind::OldIdentity);
+        show(&mut victim, &mut mallory, &group, &old, by);
+        assert_eq!(stands(&mut victim), expected(&known, doubt), "{by:?}");
+        // What is known is on disk.
+        victim.restart();
+        show(&mut victim, &mut mallory, &group, &old, by);
+        assert_eq!(stands(&mut victim), expected(&known, doubt), "{by:?}");
+        show(&mut victim, &mut mallory, &group, &rival, by);
+        let doubt = Some(DoubtKind::SecondIdentity);
+        assert_eq!(stands(&mut victim), expected(&known, doubt), "{by:?}");
+        show(&mut victim, &mut mallory, &group, &newer, by);
+        assert_eq!(stands(&mut victim).0, "newer", "{by:?}");
+        assert_eq!(stands(&mut victim).1, newer.data().relays(), "{by:?}");
     }
 }
