@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use sremp_node::api::{Change, Command, EventBody, GroupState, MessageState, Reply, Role};
 use sremp_sim::{Tricks, World};
 
-use crate::user::{ask, create_group, events, group, history, rename_group, send, state, texts};
+use crate::user::{
+    ask, create_group, events, group, history, message, rename_group, send, state, texts,
+};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -102,6 +104,99 @@ fn m07_a_member_from_whom_a_commit_was_withheld_gets_it_from_others() {
     send(&mut world, 0, "group:renamed", "in step again");
     world.pass(A_WHILE);
     assert!(texts(&mut world, 2, &word).contains(&"in step again".to_owned()));
+}
+
+/// Relays that withhold one kind of blob for ever: what is as long as a commit. Both sides are told, and
+/// not by a clock: whoever misses the commit by what it cannot read, the others by who does not confirm.
+#[test]
+fn m07_a_withheld_commit_is_noticed_on_both_sides() {
+    /// Longer than a short message, a receipt or a question, shorter than any commit.
+    const LONGEST: usize = 1024;
+    let (mut world, word) = team(22, 3);
+    for host in 0..3 {
+        send(&mut world, host, "group:team", &format!("hello from {host}"));
+    }
+    world.pass(A_WHILE);
+    let victim = world.node(2).key();
+    for relay in [3, 4] {
+        let withholds_from = BTreeSet::from([victim]);
+        world.play(relay, Tricks { withholds_from, longest: Some(LONGEST), ..Tricks::default() });
+    }
+    // Nobody reaches the victim but by relay.
+    world.net.cut(0, 2);
+    world.net.cut(1, 2);
+    rename_group(&mut world, 0, &word, "renamed");
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 2, &word).name, "team", "it is withheld");
+    assert!(!changes(&mut world, 2).contains(&Change::Checking), "nothing tells of it yet");
+    let ids = [0, 1].map(|host| send(&mut world, host, &word, &format!("do you agree, {host}?")));
+    world.pass(2 * 60_000);
+    let told = changes(&mut world, 2);
+    assert!(told.contains(&Change::Checking), "the victim knows: {told:?}");
+    assert!(group(&mut world, 2, &word).healing.is_some(), "and is shown it");
+    for (host, id) in ids.iter().enumerate() {
+        let recipients = message(&mut world, host, id).recipients;
+        let of = |key: String| recipients.iter().find(|it| it.id == key).unwrap().state;
+        assert_eq!(of(victim.to_string()), MessageState::Sent, "their authors know");
+        let other = world.node(1 - host).key().to_string();
+        assert_eq!(of(other), MessageState::Delivered);
+    }
+    assert_eq!(texts(&mut world, 2, &word).len(), 3, "nothing is shown that cannot be placed");
+    for relay in [3, 4] {
+        world.play(relay, Tricks::default());
+    }
+    world.pass(HEALED);
+    assert_agree(&mut world, &[0, 1, 2], &word);
+    assert_eq!(group(&mut world, 2, &word).name, "renamed");
+    assert_eq!(texts(&mut world, 2, &word), texts(&mut world, 0, &word));
+    for (host, id) in ids.iter().enumerate() {
+        assert_eq!(state(&mut world, host, id), MessageState::Delivered);
+    }
+}
+
+/// A relay has one message of each epoch and is not reached, while the commits come by another way.
+#[test]
+fn m04_a_message_from_each_of_the_last_epochs_is_shown_however_late_it_comes() {
+    let (mut world, word) = team(23, 2);
+    send(&mut world, 0, &word, "hello");
+    send(&mut world, 1, &word, "hello");
+    world.pass(A_WHILE);
+    let mut sent = texts(&mut world, 0, &word);
+    let mut hold = |world: &mut World, text: String| {
+        let known = texts(world, 1, &word).len();
+        let before = group(world, 1, &word).epoch;
+        world.net.cut(0, 1);
+        world.net.cut(1, 2);
+        world.crash(3);
+        let id = send(world, 0, &word, &text);
+        world.pass(3_000);
+        assert_eq!(state(world, 0, &id), MessageState::Sent);
+        world.start(3);
+        world.heal();
+        world.net.cut(1, 2);
+        rename_group(world, 0, &word, &text);
+        let mut passed = 0;
+        while group(world, 1, &word).epoch == before {
+            world.pass(1_000);
+            passed += 1;
+            assert!(passed < 60, "the commit does not come");
+        }
+        assert_eq!(texts(world, 1, &word).len(), known, "the message does not come");
+        sent.push(text);
+    };
+    for number in 0..7 {
+        hold(&mut world, format!("in epoch {number}"));
+    }
+    world.heal();
+    let mut passed = 0;
+    while texts(&mut world, 1, &word).len() == 2 {
+        world.pass(1_000);
+        passed += 1;
+        assert!(passed < 300, "the relay is not reached");
+    }
+    // All at once, by the states that were kept: sooner than anything is sent again.
+    world.pass(5_000);
+    assert_eq!(texts(&mut world, 1, &word), sent);
 }
 
 #[test]

@@ -374,12 +374,13 @@ impl Node {
         case.waiting |= doubt >= Doubt::Forked && !case.heard.is_empty() && rounds > PATIENCE;
         let is_waiting = case.waiting;
         let is_stuck = case.is_stuck();
+        let is_news = is_lost && !std::mem::replace(&mut case.told, is_lost);
         if doubt == Doubt::Unread && rounds > 2 {
             // Nobody in this group knew of anything: it was of another one.
             self.healing.cases.remove(&group);
             return Ok(());
         }
-        if rounds == 1 && is_lost {
+        if is_news {
             self.tell_healing(tx, &group, api::Change::Checking, now)?;
         }
         let wants = if is_stuck { Wants::Offer } else { Wants::Answer };

@@ -39,6 +39,8 @@ pub(super) struct Case {
     pub(super) next_at: Instant,
     pub(super) round_at: Instant,
     pub(super) rounds: u32,
+    /// The user was told that something is wrong.
+    pub(super) told: bool,
     pub(super) waiting: bool,
     /// Rounds in which members had commits for us, and having brought them did not help.
     pub(super) futile: u32,
@@ -67,6 +69,7 @@ impl Case {
             next_at: now.instant + FIRST_LOOK,
             round_at: now.instant,
             rounds: 0,
+            told: false,
             waiting: false,
             futile: 0,
             behind: false,
