@@ -10,6 +10,7 @@
 )]
 
 mod backlog;
+mod bombs;
 mod contacts;
 mod decoders;
 mod dependencies;
