@@ -429,3 +429,40 @@ fn c02_no_way_leads_back_to_an_older_or_a_second_identity() {
         assert_eq!(stands(&mut victim).1, newer.data().relays(), "{by:?}");
     }
 }
+
+/// What strangers throw in leaves nothing, however much it is; what a contact writes takes the same room
+/// for each message, and a page of it is a page.
+#[test]
+fn c18_a_storm_takes_no_more_room_than_what_is_shown_of_it() {
+    const PAGE: u32 = 50;
+    let (mut victim, mut mallory, group) = acquainted();
+    let mut noise = vec![0; 300];
+    let before = victim.size();
+    for _ in 0..10_000 {
+        mallory.entropy.fill(&mut noise);
+        assert_eq!(victim.take(&noise, true), Verdict::NoInvitation);
+    }
+    assert_eq!(victim.size(), before);
+    let mut rows = vec![before.0];
+    for round in 0..4_u16 {
+        for number in 0..250_u16 {
+            let body = TextBody { text: Text::new("spam").unwrap(), reply_to: None };
+            let id = MessageId::new(mallory.entropy.array());
+            let lamport = u64::from(round * 250 + number);
+            let content = Content::new(id, &Kind::Text(body), lamport, start().wall).to_bytes();
+            let sealed = mallory.with(|groups, tx| groups.encrypt(tx, &group, &content, start()));
+            assert_eq!(victim.take(&sealed.unwrap().blob, false), Verdict::Applied);
+        }
+        rows.push(victim.size().0);
+        let with = mallory.own.key().to_string();
+        let Ok(Reply::Messages(page)) =
+            victim.command(Command::History { with, limit: PAGE, before: None })
+        else {
+            panic!("no answer")
+        };
+        assert_eq!(page.len(), 50);
+    }
+    let grown: Vec<_> = rows.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // Its row and what finds it, its verdict and its event, and a receipt that waits.
+    assert!(grown.iter().all(|rows| *rows <= 250 * 7 + 5), "{grown:?}");
+}
