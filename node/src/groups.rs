@@ -93,6 +93,8 @@ pub struct Groups {
     uses: u64,
     touched_records: BTreeSet<GroupId>,
     touched_states: BTreeSet<StateId>,
+    /// The commits that were read last.
+    commits: Option<(note::Way, note::Commits)>,
 }
 
 impl Groups {
@@ -111,6 +113,7 @@ impl Groups {
             uses: 0,
             touched_records: BTreeSet::new(),
             touched_states: BTreeSet::new(),
+            commits: None,
         }
     }
 

@@ -7,6 +7,8 @@
 //! on, and nobody but a member can make one. Notes are for members who may have no state in common, so
 //! they cannot be wrapped under one.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey, SealKey, SignatureBytes};
 use sremp_common::label::SignatureLabel;
@@ -22,6 +24,14 @@ pub const SEALED_NOTE: u8 = 3;
 
 /// Bytes of a note's body.
 const MAX_BODY: usize = 3 * 1024 * 1024 + 1024;
+
+/// Bytes of commits that are kept in memory for the next member who misses them.
+const MAX_KEPT_COMMITS: usize = 1024 * 1024;
+
+/// From which state to which.
+pub(super) type Way = (super::StateId, super::StateId);
+/// Wrapped commits and proposals, in the order in which they are to be opened.
+pub(super) type Commits = Arc<[Vec<u8>]>;
 
 /// What the sender of a probe wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +221,8 @@ impl Groups {
     }
 
     /// The wrapped commits that lead from a state on our branch to the tip, oldest first, each after the
-    /// proposals that it may refer to.
+    /// proposals that it may refer to. Members who were away together ask for the same ones, one after
+    /// the other: what was read for the last of them is kept, up to [`MAX_KEPT_COMMITS`].
     ///
     /// # Errors
     /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
@@ -220,7 +231,12 @@ impl Groups {
         tx: &Tx,
         group: &GroupId,
         from: super::StateId,
-    ) -> Result<Vec<Vec<u8>>, GroupError> {
+    ) -> Result<Commits, GroupError> {
+        // A state's id says by which commits it came about.
+        let way = (from, self.record(tx, group)?.tip());
+        if let Some((_, kept)) = self.commits.as_ref().filter(|(kept, _)| *kept == way) {
+            return Ok(Arc::clone(kept));
+        }
         let record = self.record(tx, group)?;
         let mut blobs = Vec::new();
         for state in record.after(from) {
@@ -230,6 +246,9 @@ impl Groups {
             }
             blobs.extend(tx.get(Table::GroupCommits, state.as_bytes())?);
         }
+        let blobs: Commits = blobs.into();
+        let bytes = blobs.iter().map(Vec::len).fold(0, usize::saturating_add);
+        self.commits = (bytes <= MAX_KEPT_COMMITS).then(|| (way, Arc::clone(&blobs)));
         Ok(blobs)
     }
 

@@ -181,3 +181,38 @@ fn whoever_lost_its_keys_and_cannot_read_a_commit_comes_back_from_outside() {
     nodes[1].open(&changed.commit).unwrap();
     assert_agree(&mut nodes, &group);
 }
+
+#[test]
+fn commits_that_several_members_miss_are_read_once() {
+    let mut nodes = nodes(4);
+    let group = team(&mut nodes);
+    let [a, b, c, d] = &mut nodes[..] else { unreachable!() };
+    let from = a.summary(&group).state;
+    let leave = d.run(|groups, tx, now| groups.propose_leave(tx, &group, now)).unwrap().blob;
+    a.open(&leave).unwrap();
+    let commits = [
+        a.change(&group, Change::CommitProposals).unwrap().commit,
+        a.change(&group, Change::Rename("one".into())).unwrap().commit,
+    ];
+    let [first, second] = commits;
+    let read =
+        |a: &mut Node| a.run(|groups, tx, _| groups.commits_after(tx, &group, from)).unwrap();
+    let brought = read(a);
+    assert_eq!(*brought, [leave, first, second]);
+    assert!(Arc::ptr_eq(&brought, &read(a)));
+    for blob in brought.iter() {
+        b.open(blob).unwrap();
+    }
+    // One more is no reason to forget it.
+    let third = a.update(&group).commit;
+    let all = read(a);
+    assert_eq!(all.len(), 4);
+    assert_eq!(all[3], third);
+    a.restart();
+    assert_eq!(read(a), all);
+    for blob in all.iter() {
+        c.open(blob).unwrap();
+    }
+    b.open(&third).unwrap();
+    assert_agree(&mut nodes[..3], &group);
+}

@@ -351,8 +351,8 @@ impl Node {
         if !self.healing.may_tell(group, to, Telling::Commits, mark, now) {
             return Ok(());
         }
-        for commit in self.groups.commits_after(tx, group, from_state)? {
-            self.post(tx, *group, commit, &[*to], &Purpose::Note, now)?;
+        for commit in self.groups.commits_after(tx, group, from_state)?.iter() {
+            self.post(tx, *group, commit.clone(), &[*to], &Purpose::Note, now)?;
         }
         Ok(())
     }
