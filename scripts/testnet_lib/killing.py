@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .crashes import Stream, states
-from .failure import Broken, TestnetError
+from .failure import Broken
+from .judged import judged
 from .network import Network
 from .patience import wait_until
 from .programs import Binaries
@@ -75,20 +76,13 @@ def run(plan: Plan, directory: Path | None) -> int:
     )
     where = directory or Path(tempfile.mkdtemp(prefix="sremp-kill-"))
     network = Network.create(where, binaries, nodes=2, relays=RELAYS, rendezvous=RENDEZVOUS)
-    try:
+
+    def story() -> None:
         network.start_all()
         network.introduce()
         endure(network, plan, t)
-    except Broken as error:
-        t.broken(error, str(where))
-        return 1
-    except TestnetError as error:
-        t.failed(error, str(where))
-        return 1
-    finally:
-        network.end_all()
-    network.remove()
-    return 0
+
+    return judged(network, where, t, story)
 
 
 def endure(network: Network, plan: Plan, t: Transcript) -> None:

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import programs
-from .failure import Broken, TestnetError
+from .failure import Broken
+from .judged import judged
 from .network import Network
 from .node import Node
 from .patience import wait_until
@@ -72,20 +73,13 @@ def run(plan: Plan, directory: Path | None) -> int:
     )
     where = directory or Path(tempfile.mkdtemp(prefix="sremp-race-"))
     network = Network.create(where, binaries, NODES, RELAYS, RENDEZVOUS)
-    try:
+
+    def story() -> None:
         network.start_all()
         network.introduce()
         race(network, plan, t)
-    except Broken as error:
-        t.broken(error, str(where))
-        return 1
-    except TestnetError as error:
-        t.failed(error, str(where))
-        return 1
-    finally:
-        network.end_all()
-    network.remove()
-    return 0
+
+    return judged(network, where, t, story)
 
 
 def race(network: Network, plan: Plan, t: Transcript) -> None:

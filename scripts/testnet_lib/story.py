@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from . import crashes
-from .failure import Broken, TestnetError
+from .failure import Broken
+from .judged import judged
 from .network import Network
 from .node import TIMED_OUT
 from .programs import Binaries
@@ -27,21 +28,16 @@ def tell(directory: Path | None) -> int:
     where = directory or Path(tempfile.mkdtemp(prefix="sremp-demo-"))
     network = Network.create(where, binaries, NODES, RELAYS, RENDEZVOUS)
     began = time.monotonic()
-    try:
+
+    def story() -> None:
         for chapter in CHAPTERS:
             chapter(network, transcript)
-    except Broken as error:
-        transcript.broken(error, str(where))
-        return 1
-    except TestnetError as error:
-        transcript.failed(error, str(where))
-        return 1
-    finally:
-        network.end_all()
-    network.remove()
-    seconds = time.monotonic() - began
-    transcript.title(f"\nAll {transcript.checks} checks held, in {seconds:.0f} s.")
-    return 0
+
+    code = judged(network, where, transcript, story)
+    if code == 0:
+        seconds = time.monotonic() - began
+        transcript.title(f"\nAll {transcript.checks} checks held, in {seconds:.0f} s.")
+    return code
 
 
 def arrival(network: Network, t: Transcript) -> None:
