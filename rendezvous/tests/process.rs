@@ -16,6 +16,7 @@ mod support;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use sremp_common::wire::{ErrorCode, Lookup, Message};
@@ -79,9 +80,9 @@ fn only_tls_1_3_and_only_this_protocol() {
     let home = home();
     let server = Server::start(&home);
     // A ClientHello that offers TLS 1.2 and nothing newer: alert 70 is protocol_version.
-    assert_eq!(alert_of(&server, &support::client_hello_of_tls_1_2()), Some(70));
+    assert_eq!(alert_of(server.address, &support::client_hello_of_tls_1_2()), Some(70));
     // No TLS at all.
-    assert!(alert_of(&server, b"SREMP\x01\x00 and more than a record's header").is_some());
+    assert!(alert_of(server.address, b"SREMP\x01\x00 and more than a record's header").is_some());
     // Another protocol, or none: closed before the server's header.
     for protocols in [vec![b"h2".to_vec()], vec![]] {
         assert!(Client::try_connect(&server, protocols).is_none());
@@ -221,5 +222,31 @@ fn the_ready_line_is_what_scripts_wait_for() {
         child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "");
         assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_server_whose_outputs_are_gone_serves_on() {
+    // Closed; a pipe that nobody reads; a disk that is full.
+    for gone in ["2>&- >&-", "", "2>/dev/full >/dev/full"] {
+        let home = home();
+        let script = format!("exec \"$0\" \"$@\" {gone}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_sremp-rendezvous")]);
+        command.args(support::run_arguments(&home, &[]));
+        command.env("SREMP_RENDEZVOUS__LOG__LEVEL", "trace");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        let status = support::wait_for_status(&home, |status| status["listening"].is_string());
+        let address = status["listening"].as_str().unwrap().parse().unwrap();
+        // Each of them is logged.
+        for _ in 0..3 {
+            assert!(alert_of(address, b"no TLS, and more than a record's header").is_some());
+        }
+        support::wait_for_status(&home, |status| status["connections_failed"] == 3);
+        run(&["reload", "--data", home.path().join("data").to_str().unwrap()], 0);
+        support::signal(&child, "TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{gone}");
     }
 }

@@ -1,8 +1,11 @@
 //! What a server program prints: text for people or JSON on standard output, problems and the log
 //! on standard error. The only place of the servers that writes to either.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the place")]
+//!
+//! Whoever started the program may have closed them, or their disk may be full. That is no reason for
+//! a server to end, so a line that cannot be written is lost.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -136,16 +139,16 @@ impl Output {
     pub fn usage(program: &'static str, error: &clap::Error) -> ExitCode {
         if !error.use_stderr() {
             // Help and version: standard output.
-            print!("{}", error.render());
+            say(error.render().to_string().trim_end());
             return ExitCode::SUCCESS;
         }
         if std::env::args_os().any(|argument| argument == "--json") {
             let text = error.render().to_string();
-            eprintln!("{}", json!({"error": {"code": "usage", "message": text.trim()}}));
+            complain(json!({"error": {"code": "usage", "message": text.trim()}}));
         } else {
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-            eprintln!("{program}: {text}");
+            complain(format_args!("{program}: {text}"));
         }
         ExitCode::from(2)
     }
@@ -155,9 +158,9 @@ impl Output {
     pub fn failure(self, failure: &Failure) -> ExitCode {
         if self.json {
             let error = json!({"code": failure.code, "message": failure.message});
-            eprintln!("{}", json!({ "error": error }));
+            complain(json!({ "error": error }));
         } else {
-            eprintln!("{}: {}", self.program, failure.message);
+            complain(format_args!("{}: {}", self.program, failure.message));
         }
         ExitCode::from(failure.exit)
     }
@@ -165,9 +168,9 @@ impl Output {
     /// Shows a result in one of its two forms; the other one is not made.
     pub fn show(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) {
         if self.json {
-            println!("{}", json());
+            say(json());
         } else {
-            println!("{}", text());
+            say(text());
         }
     }
 
@@ -194,7 +197,7 @@ impl Output {
     /// Shows what the running server answered: as it stands, or its fields one below the other.
     pub fn answer(self, value: &Value) {
         if self.json {
-            println!("{value}");
+            say(value);
         } else {
             print_value(value, 0);
         }
@@ -205,8 +208,12 @@ impl Output {
     pub fn init_log(self, section: &LogSection) -> LogFilter {
         let (filter, handle) = reload::Layer::new(filter_of(section.level));
         let registry = tracing_subscriber::registry().with(filter);
-        let lines =
-            fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        // A line that cannot be written must not be complained about on standard error, where the
+        // complaint cannot be written either, and would end the thread that wrote the line.
+        let lines = fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .log_internal_errors(false);
         let format = if self.json { LogFormat::Json } else { section.format };
         // A second subscriber in one process can only come from a test; the first one stays.
         let _ = match format {
@@ -217,6 +224,16 @@ impl Output {
     }
 }
 
+/// A line on standard output.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A line on standard error.
+fn complain(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Fields with their values; what is in them is indented; a list has one item a line.
 fn print_value(value: &Value, depth: usize) {
     match value {
@@ -224,10 +241,10 @@ fn print_value(value: &Value, depth: usize) {
             for (name, value) in fields {
                 let name = name.replace('_', " ");
                 if value.is_object() || value.as_array().is_some_and(|items| !items.is_empty()) {
-                    println!("{:depth$}{name}", "");
+                    say(format_args!("{:depth$}{name}", ""));
                     print_value(value, depth.saturating_add(2));
                 } else {
-                    println!("{:depth$}{name}: {}", "", plain(value));
+                    say(format_args!("{:depth$}{name}: {}", "", plain(value)));
                 }
             }
         }
@@ -239,14 +256,14 @@ fn print_value(value: &Value, depth: usize) {
                         let line: Vec<String> = fields
                             .map(|(name, value)| format!("{name}={}", plain(value)))
                             .collect();
-                        println!("{:depth$}{}", "", line.join(" "));
+                        say(format_args!("{:depth$}{}", "", line.join(" ")));
                     }
-                    None => println!("{:depth$}{}", "", plain(item)),
+                    None => say(format_args!("{:depth$}{}", "", plain(item))),
                 }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            println!("{:depth$}{}", "", plain(value));
+            say(format_args!("{:depth$}{}", "", plain(value)));
         }
     }
 }

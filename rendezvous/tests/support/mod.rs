@@ -174,12 +174,7 @@ impl Server {
 
     /// Waits until so many connections are open.
     pub(crate) fn wait_for_open_connections(&self, home: &TempDir, wanted: u64) {
-        let data = home.path().join("data");
-        let arguments = ["--json", "status", "--data", data.to_str().unwrap()];
-        let start = Instant::now();
-        while run(&arguments, 0).json()["connections"]["open"] != wanted {
-            assert!(start.elapsed() < PATIENCE);
-        }
+        wait_for_status(home, |status| status["connections"]["open"] == wanted);
     }
 }
 
@@ -190,6 +185,21 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Waits until the server in `home` says of itself what is wanted.
+pub(crate) fn wait_for_status(home: &TempDir, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let data = home.path().join("data");
+    let arguments = ["--json", "status", "--data", data.to_str().unwrap()];
+    let start = Instant::now();
+    loop {
+        let answer = program(&arguments).output().unwrap();
+        let status = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+        if is_wanted(&status) {
+            return status;
+        }
+        assert!(start.elapsed() < PATIENCE, "{status}");
     }
 }
 
@@ -408,8 +418,8 @@ pub(crate) fn lookup(client: &mut Client, person: &Person) -> Option<PeerInfo> {
 
 /// The description of the fatal alert that the server answers `bytes` with; `Some(0)` when it
 /// closes without one.
-pub(crate) fn alert_of(server: &Server, bytes: &[u8]) -> Option<u8> {
-    let mut stream = TcpStream::connect(server.address).unwrap();
+pub(crate) fn alert_of(server: SocketAddr, bytes: &[u8]) -> Option<u8> {
+    let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
