@@ -11,6 +11,7 @@
 
 mod operator;
 mod rough;
+mod settings;
 mod support;
 
 use std::fs;

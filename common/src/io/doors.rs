@@ -17,6 +17,7 @@ use super::listen::{listen, pause_after};
 use super::private::PrivateError;
 use super::proxy::{is_trusted, read_header};
 use super::settings::{ConfigError, MetricsSection, NetworkSection};
+use crate::neighbourhood::blurred;
 
 /// Connections of load balancers that have not said for whom they are; more wait.
 const MAX_UNNAMED: usize = 1_024;
@@ -210,7 +211,7 @@ fn admitted(stream: TcpStream, address: SocketAddr, gate: &Gate) -> Option<Visit
     match gate.enter(address) {
         Ok(slot) => Some(Visitor { stream, address, slot }),
         Err(reason) => {
-            tracing::debug!(%address, ?reason, "turned away");
+            tracing::debug!(network = blurred(address.ip()), ?reason, "turned away");
             None
         }
     }

@@ -31,7 +31,7 @@ fn ask(home: &TempDir, arguments: &[&str], code: i32) -> support::Printed {
     run(&all, code)
 }
 
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut text = String::new();

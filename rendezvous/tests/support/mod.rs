@@ -13,14 +13,16 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 use sremp_common::entropy::Entropy;
-use sremp_common::identity::{Flags, IdentityData, VerifiedIdentity};
+use sremp_common::identity::{Extensions, Flags, IdentityData, VerifiedIdentity};
 use sremp_common::key::{IdentitySecret, NoiseSecret};
 use sremp_common::label::{RENDEZVOUS_ALPN, TLS_EXPORTER, VERSION_HEADER};
+use sremp_common::limit::MAX_ENDPOINTS;
 use sremp_common::long_frame::{LongFrameReader, encode_long_frame};
 use sremp_common::name::Username;
 use sremp_common::time::Timestamp;
 use sremp_common::wire::{
-    ErrorCode, List, Lookup, Message, PeerInfo, Register, Registered, Registration, RequestId,
+    Bin, Endpoint, ErrorCode, List, Lookup, Message, PeerInfo, Register, Registered, Registration,
+    RequestId,
 };
 use tempfile::TempDir;
 
@@ -124,7 +126,13 @@ impl Server {
 
     fn spawn(home: &TempDir, arguments: &[String], environment: &[(&str, &str)]) -> Self {
         let mut command = program(arguments);
-        let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
+        command.envs(environment.iter().copied());
+        Self::run(home, command)
+    }
+
+    /// Started by this command line, which must ask for JSON; ready when this returns.
+    pub(crate) fn run(home: &TempDir, mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let (lines, log) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -141,6 +149,14 @@ impl Server {
         let metrics = ready["metrics"].as_str().map(|text| text.parse().unwrap());
         let ca = home.path().join("certs/ca.pem");
         Self { child: Mutex::new(child), address, metrics, ca, log: Mutex::new(log) }
+    }
+
+    /// Resident bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let id = self.child.lock().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1_024
     }
 
     /// SIGKILL, and wait.
@@ -218,13 +234,24 @@ pub(crate) struct Person {
 impl Person {
     /// Version 2 of somebody.
     pub(crate) fn new(number: u64) -> Self {
+        Self::with(number, None)
+    }
+
+    /// The same, with a picture of so many bytes.
+    pub(crate) fn with_picture(number: u64, bytes: usize) -> Self {
+        let picture = Bin::new(vec![1; bytes]).unwrap();
+        let none = Extensions::default();
+        Self::with(number, Some(Extensions { profile_picture: Some(picture), ..none }))
+    }
+
+    fn with(number: u64, extensions: Option<Extensions>) -> Self {
         let secret = IdentitySecret::generate(&mut Entropy::from_number(number));
         let data = IdentityData {
             username: Username::new("Somebody").unwrap(),
             identity_key: secret.public(),
             noise_key: NoiseSecret::generate(&mut Entropy::from_number(number)).public(),
             flags: Flags::default(),
-            extensions: None,
+            extensions,
             version: 2,
             created: Timestamp::from_millis(1),
         };
@@ -279,6 +306,13 @@ impl Client {
 
     /// A session in which the server has sent its header; `None` when it closes instead.
     pub(crate) fn try_connect(server: &Server, protocols: Vec<Vec<u8>>) -> Option<Self> {
+        let tcp = TcpStream::connect(server.address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::over(server, tcp, protocols)
+    }
+
+    /// The same over a connection that stands already.
+    pub(crate) fn over(server: &Server, tcp: TcpStream, protocols: Vec<Vec<u8>>) -> Option<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&server.ca).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -290,8 +324,6 @@ impl Client {
         config.alpn_protocols = protocols;
         let name = ServerName::from(server.address.ip());
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let tcp = TcpStream::connect(server.address).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut stream = StreamOwned::new(connection, tcp);
         stream.write_all(&VERSION_HEADER).ok()?;
         let mut header = [0; 7];
@@ -335,6 +367,16 @@ impl Client {
 
     pub(crate) fn signed(&self, person: &Person, ttl: u32, listed: bool) -> Register {
         let endpoints = List::new(vec!["198.51.100.7:7330".parse().unwrap()]).unwrap();
+        self.signed_at(person, endpoints, ttl, listed)
+    }
+
+    pub(crate) fn signed_at(
+        &self,
+        person: &Person,
+        endpoints: List<Endpoint, MAX_ENDPOINTS>,
+        ttl: u32,
+        listed: bool,
+    ) -> Register {
         let registration = Registration { endpoints, ttl, listed };
         let identity = person.identity.identity().clone();
         let signature = registration.sign(&person.secret, &identity, &self.exporter);
