@@ -7,6 +7,7 @@ pub mod commands;
 pub mod control;
 pub mod doors;
 pub mod gate;
+pub mod invitations;
 pub mod lifecycle;
 pub mod listen;
 pub mod metrics;

@@ -11,6 +11,7 @@ pub mod time;
 
 pub mod hash;
 pub mod id;
+pub mod invite;
 pub mod key;
 pub mod name;
 pub mod neighbourhood;

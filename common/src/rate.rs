@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::id::IdentityKey;
 use crate::neighbourhood::neighbourhood;
 use crate::time::Instant;
 
@@ -63,6 +64,14 @@ impl<K: Copy + Ord> Rates<K> {
         self.whole_again.retain(|_, at| *at > now);
         if self.whole_again.len() < MAX_COUNTED { own } else { Ipv6Addr::UNSPECIFIED.into() }
     }
+}
+
+/// The address under which an identity is counted, where identities are: counts are kept by networks
+/// of 64 bits, and as many bits of a key tell identities apart. Not together with addresses.
+#[must_use]
+pub fn address_of(key: &IdentityKey) -> IpAddr {
+    let bits = key.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
+    Ipv6Addr::from(bits).into()
 }
 
 fn micros(duration: Duration) -> u64 {

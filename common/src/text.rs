@@ -5,6 +5,7 @@
 //! | `sremp1...` | an identity key: a person's or program's id |
 //! | `sremplink1...` | a contact link |
 //! | `sremprelay1...` | a relay link: the relay's identity key and where it listens |
+//! | `srempinvite1...` | an invitation to a rendezvous server (a relay's is in its link) |
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Checksum, Hrp};
@@ -19,6 +20,7 @@ use crate::wire::{Endpoint, List, decode, encode};
 const ID: &str = "sremp";
 const CONTACT: &str = "sremplink";
 const RELAY: &str = "sremprelay";
+const INVITE: &str = "srempinvite";
 
 /// Rendezvous servers in one link.
 const MAX_LINK_SERVERS: usize = 4;
@@ -146,6 +148,21 @@ pub fn decode_relay_link(text: &str) -> Result<RelayLink, TextError> {
     decode(&from_text(RELAY, text)?).map_err(|_| TextError::Content)
 }
 
+/// `srempinvite1...`
+#[must_use]
+pub fn encode_invite(token: &Token) -> String {
+    to_text(INVITE, token.as_bytes())
+}
+
+/// The token of `srempinvite1...`
+///
+/// # Errors
+/// [`TextError`].
+pub fn decode_invite(text: &str) -> Result<Token, TextError> {
+    let bytes: [u8; 16] = from_text(INVITE, text)?.try_into().map_err(|_| TextError::Content)?;
+    Ok(Token::new(bytes))
+}
+
 /// What a text claims to be, judged by its prefix alone.
 #[must_use]
 pub fn role_of(text: &str) -> Option<&'static str> {
@@ -158,6 +175,7 @@ fn describe(prefix: &str) -> Option<&'static str> {
         ID => Some("an id"),
         CONTACT => Some("a contact link"),
         RELAY => Some("a relay link"),
+        INVITE => Some("an invitation"),
         _ => None,
     }
 }

@@ -19,8 +19,8 @@ use sremp_common::long_frame::{LongFrameReader, encode_long_frame};
 use sremp_common::name::Username;
 use sremp_common::noise::{Called, Calling, Local, check_header};
 use sremp_common::text::{
-    decode_contact_link, decode_identity_key, decode_relay_link, encode_contact_link,
-    encode_identity_key, encode_relay_link,
+    decode_contact_link, decode_identity_key, decode_invite, decode_relay_link,
+    encode_contact_link, encode_identity_key, encode_invite, encode_relay_link,
 };
 use sremp_common::time::{Instant, Timestamp};
 use sremp_common::wire::{Endpoint, Message, decode, encode};
@@ -174,6 +174,9 @@ pub fn text_form(data: &[u8]) {
     }
     if let Ok(link) = decode_relay_link(text) {
         assert_eq!(encode_relay_link(&link), plain);
+    }
+    if let Ok(token) = decode_invite(text) {
+        assert_eq!(encode_invite(&token), plain);
     }
 }
 

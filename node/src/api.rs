@@ -252,12 +252,7 @@ pub enum Command {
     },
 
     /// Registers with a rendezvous server. Answer: [`Reply::Rendezvous`] with one row.
-    RendezvousAdd {
-        /// Where.
-        server: Endpoint,
-        /// Absolute path of the certificate authority to trust instead of the system's.
-        ca: Option<PathBuf>,
-    },
+    RendezvousAdd(ServerOptions),
     /// Registers there no longer. Answer: [`Reply::Done`].
     RendezvousRemove {
         /// Where.
@@ -334,7 +329,7 @@ impl Command {
             Self::RelayList => "relay list",
             Self::RelayAllow { .. } => "relay allow",
             Self::RelayDisallow { .. } => "relay disallow",
-            Self::RendezvousAdd { .. } => "rendezvous add",
+            Self::RendezvousAdd(_) => "rendezvous add",
             Self::RendezvousRemove { .. } => "rendezvous remove",
             Self::RendezvousList => "rendezvous list",
             Self::IdentityShow => "identity show",
@@ -363,10 +358,21 @@ pub struct InitOptions {
     pub listen: Option<SocketAddr>,
     /// Where others may dial it.
     pub advertise: Vec<Endpoint>,
-    /// Rendezvous servers, each with the absolute path of a certificate authority of its own.
-    pub rendezvous: Vec<(Endpoint, Option<PathBuf>)>,
+    /// Rendezvous servers.
+    pub rendezvous: Vec<ServerOptions>,
     /// Relay links.
     pub relays: Vec<String>,
+}
+
+/// A rendezvous server as its user names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Where.
+    pub server: Endpoint,
+    /// Absolute path of the certificate authority to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// An invitation, for a server that takes nobody new without.
+    pub invite: Option<String>,
 }
 
 /// How far a message has come. Only ever moves forward.

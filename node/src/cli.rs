@@ -117,7 +117,7 @@ pub struct Init {
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Vec<Endpoint>,
     /// A rendezvous server
-    #[arg(long, value_name = "HOST:PORT[,ca=FILE]")]
+    #[arg(long, value_name = "HOST:PORT[,ca=FILE][,invite=WORD]")]
     pub rendezvous: Vec<Server>,
     /// A relay
     #[arg(long, value_name = "LINK")]
@@ -383,8 +383,9 @@ pub enum Relay {
 pub enum Rendezvous {
     /// Register with a server
     Add {
-        /// Where, and its certificate authority if it has one of its own
-        #[arg(value_name = "HOST:PORT[,ca=FILE]")]
+        /// Where, its certificate authority if it has one of its own, and the invitation if it asks for
+        /// one
+        #[arg(value_name = "HOST:PORT[,ca=FILE][,invite=WORD]")]
         server: Server,
     },
     /// Register there no longer
@@ -471,28 +472,50 @@ impl From<PolicyArg> for Option<PathPolicy> {
     }
 }
 
-/// A rendezvous server: `HOST:PORT[,ca=FILE]`.
+/// A rendezvous server: `HOST:PORT[,ca=FILE][,invite=WORD]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Where.
     pub endpoint: Endpoint,
     /// Its certificate authority, as typed.
     pub ca: Option<PathBuf>,
+    /// The invitation to it, as typed.
+    pub invite: Option<String>,
 }
 
 impl FromStr for Server {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (endpoint, ca) = match text.split_once(',') {
+        let (endpoint, options) = match text.split_once(',') {
             None => (text, None),
-            Some((endpoint, option)) => match option.strip_prefix("ca=") {
-                Some(file) if !file.is_empty() => (endpoint, Some(file.into())),
-                _ => return Err(format!("`{option}` is not ca=FILE")),
-            },
+            Some((endpoint, options)) => (endpoint, Some(options)),
         };
         let endpoint = endpoint.parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { endpoint, ca })
+        let mut server = Self { endpoint, ca: None, invite: None };
+        let mut rest = options;
+        while let Some(options) = rest {
+            // The name of a file may have a comma in it, an invitation has none.
+            let end = match options.strip_prefix("ca=") {
+                Some(_) => options.rfind(",invite="),
+                None => options.find(','),
+            };
+            let (option, more) = match end.and_then(|end| options.split_at_checked(end)) {
+                Some((option, more)) => (option, more.strip_prefix(',')),
+                None => (options, None),
+            };
+            match option.split_once('=') {
+                Some(("ca", file)) if !file.is_empty() && server.ca.is_none() => {
+                    server.ca = Some(file.into());
+                }
+                Some(("invite", word)) if !word.is_empty() && server.invite.is_none() => {
+                    server.invite = Some(word.to_owned());
+                }
+                _ => return Err(format!("`{option}` is neither ca=FILE nor invite=WORD")),
+            }
+            rest = more;
+        }
+        Ok(server)
     }
 }
 

@@ -39,7 +39,7 @@ mod waiting;
 mod welcomes;
 mod work;
 
-pub use settings::check_relay_link;
+pub use settings::{check_invite, check_relay_link};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -542,7 +542,7 @@ impl Node {
                 self.listing_answered(tx, search, server, result, now)
             }
             Call::ListServers { server } => {
-                self.servers_answered(server, result);
+                self.servers_answered(server, result, now);
                 Ok(())
             }
             Call::Ignored => Ok(()),

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use sremp_common::connection::{Local, ReassemblyBudget, Role};
 use sremp_common::entropy::Entropy;
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, Token};
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{Endpoint, ErrorBody, ErrorCode, Message, Registration, RequestId};
@@ -159,6 +159,8 @@ pub struct RendezvousServer {
     pub endpoint: Endpoint,
     /// A file with the authority to believe instead of the system's.
     pub ca: Option<PathBuf>,
+    /// Shown with every registration: the server decides whether it is needed.
+    pub invite: Option<Token>,
 }
 
 /// Whom a call is for.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sremp_common::io::Clock;
 use sremp_common::io::commands::OperatorCommand;
+use sremp_common::io::invitations::InviteCommand;
 use sremp_common::io::output::{Failure, Output};
 use sremp_common::io::sources::{Sourced as _, data_dir, environment, read};
 
@@ -43,6 +44,9 @@ enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Make, show or take back invitations, for `access.mode = "invite"`.
+    #[command(subcommand)]
+    Invite(InviteCommand),
     #[command(flatten)]
     Operator(OperatorCommand),
 }
@@ -89,6 +93,10 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
             let now = Clock::start().now().wall;
             let written = dev_cert::write(&dir, &names, now).map_err(Failure::failed)?;
             output::dev_cert(output, &written);
+            Ok(())
+        }
+        Command::Invite(command) => {
+            output::invited(output, &command.carry_out::<Config>()?);
             Ok(())
         }
         Command::Operator(command) => {

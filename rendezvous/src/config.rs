@@ -121,6 +121,8 @@ pub struct RegistrySection {
 pub struct LimitsSection {
     /// Registrations and renewals of one network in a minute.
     pub registrations_per_minute: u32,
+    /// The same of one identity, wherever it comes from.
+    pub registrations_per_identity_per_minute: u32,
     /// New identities of one network in an hour.
     pub new_identities_per_hour: u32,
     /// Lookups of one network in a minute.
@@ -152,6 +154,8 @@ pub enum AccessMode {
     /// Everybody.
     #[default]
     Open,
+    /// Whoever has an invitation; whoever is known here goes on without.
+    Invite,
     /// The ids of a list, and nobody else.
     List,
     /// Nobody new; whoever is known here goes on.
@@ -202,6 +206,7 @@ impl Default for LimitsSection {
     fn default() -> Self {
         Self {
             registrations_per_minute: 300,
+            registrations_per_identity_per_minute: 20,
             new_identities_per_hour: 1_000,
             lookups_per_minute: 1_200,
             list_pages_per_minute: 60,
@@ -248,6 +253,10 @@ impl Config {
         let limits = &self.limits;
         for (rate, key) in [
             (limits.registrations_per_minute, "limits.registrations_per_minute"),
+            (
+                limits.registrations_per_identity_per_minute,
+                "limits.registrations_per_identity_per_minute",
+            ),
             (limits.new_identities_per_hour, "limits.new_identities_per_hour"),
             (limits.lookups_per_minute, "limits.lookups_per_minute"),
             (limits.list_pages_per_minute, "limits.list_pages_per_minute"),
@@ -291,6 +300,7 @@ impl Config {
             servers: self.peers()?,
             limits: Limits {
                 registrations: rate(limits.registrations_per_minute, 60),
+                registrations_of_identity: rate(limits.registrations_per_identity_per_minute, 60),
                 new_identities: rate(limits.new_identities_per_hour, 3_600),
                 lookups: rate(limits.lookups_per_minute, 60),
                 list_pages: rate(limits.list_pages_per_minute, 60),
@@ -300,6 +310,7 @@ impl Config {
             admission: match self.access.mode {
                 AccessMode::Open => Admission::Everybody,
                 AccessMode::List => Admission::Only(keys(&self.access.allowed).unwrap_or_default()),
+                AccessMode::Invite => Admission::Invited,
                 AccessMode::Closed => Admission::Known,
             },
             banned: keys(&self.access.banned).iter().flatten().map(SoughtKey::of).collect(),

@@ -9,6 +9,8 @@
 //! carried out in the transaction that the caller holds open, and its answer may leave after the
 //! commit only ([`Registry`]). A question is answered from what is on disk ([`Lookups`]).
 
+pub mod invites;
+
 mod admission;
 mod entries;
 mod lookups;
@@ -27,14 +29,14 @@ use serde::Serialize;
 use sremp_common::id::{IdentityKey, SoughtKey};
 use sremp_common::identity::VerifiedIdentity;
 use sremp_common::limit::{MAX_LIST_PAGE, MAX_RENDEZVOUS_MESSAGE, MAX_SERVERS};
-use sremp_common::rate::{Rate, Rates};
+use sremp_common::rate::{Rate, Rates, address_of};
 use sremp_common::time::{Now, Timestamp};
 use sremp_common::wire::{
     Endpoint, ErrorBody, ErrorCode, List, Message, PeerInfo, Register, Registered, encode,
 };
 
 pub use self::admission::Admission;
-use self::admission::{admitted, endpoints_allowed};
+use self::admission::{Applicant, admitted, endpoints_allowed};
 use self::entries::Entry;
 pub use self::lookups::{Admitted, Lookups, Question};
 use self::lookups::{found, shown};
@@ -80,11 +82,13 @@ pub struct RegistryConfig {
     pub limits: Limits,
 }
 
-/// How often one network address may ask.
+/// How often one network address, and one identity, may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Registrations, with renewals.
     pub registrations: Rate,
+    /// The same of one identity, wherever it comes from.
+    pub registrations_of_identity: Rate,
     /// Registrations of identities that were not known.
     pub new_identities: Rate,
     /// Lookups of one identity.
@@ -187,6 +191,8 @@ pub struct RegistryStatus {
 pub struct Registry {
     config: Arc<RegistryConfig>,
     rates: Rates<Kind>,
+    /// Registrations of each identity: apart, so that many of them crowd out no network's count.
+    identities: Rates<()>,
     pace: Pace,
     /// Bytes that are free on the disk, if anybody has said so.
     free_bytes: Option<u64>,
@@ -230,8 +236,14 @@ impl Registry {
     /// A registry over rows that it will be handed.
     #[must_use]
     pub fn new(config: Arc<RegistryConfig>) -> Self {
-        let (rates, counters) = (Rates::default(), Counters::default());
-        Self { config, rates, pace: Pace::new(), free_bytes: None, counters }
+        Self {
+            config,
+            rates: Rates::default(),
+            identities: Rates::default(),
+            pace: Pace::new(),
+            free_bytes: None,
+            counters: Counters::default(),
+        }
     }
 
     /// Other decisions of the operator from now on. What is kept stays, though it be too much now.
@@ -239,6 +251,7 @@ impl Registry {
         if config.limits != self.config.limits {
             // Allowances were counted by the old measure.
             self.rates = Rates::default();
+            self.identities = Rates::default();
         }
         self.config = config;
     }
@@ -281,8 +294,11 @@ impl Registry {
         self.take(Kind::Register, origin, now)?;
         let identity = self.verified(register, origin)?;
         let key = identity.key();
+        self.take_of(&key, now)?;
         let known = entries::load(rows, &key)?;
-        self.admit(register, &key, known.is_some(), origin)?;
+        let is_invited = invites::is_good(rows, register.invite.as_ref(), now.wall)?;
+        let applicant = Applicant { key: &key, is_known: known.is_some(), is_invited };
+        self.admit(register, applicant, origin)?;
         self.check_succession(known.as_ref(), &identity)?;
         let network = Network::of(origin.address.ip());
         if known.is_none() {
@@ -310,6 +326,10 @@ impl Registry {
             count(&mut self.counters.full);
             return Err(Refusal::retry(ErrorCode::Unavailable, "the registry is full", FULL_RETRY));
         }
+        if known.is_none() && self.config.admission == Admission::Invited {
+            // Last of all, so that nobody who is not let in uses it up.
+            invites::spend(rows, register.invite.as_ref(), now.wall)?;
+        }
         entries::save(rows, &key, known.as_ref(), &entry, network)?;
         count(if known.is_some() {
             &mut self.counters.renewed
@@ -327,14 +347,13 @@ impl Registry {
     fn admit(
         &mut self,
         register: &Register,
-        key: &IdentityKey,
-        is_known: bool,
+        applicant: Applicant<'_>,
         origin: &Origin,
     ) -> Result<(), Refusal> {
         let config = &self.config;
         let endpoints = &register.registration.endpoints;
         let client = origin.address.ip();
-        let allowed = admitted(&config.admission, &config.banned, key, is_known)
+        let allowed = admitted(&config.admission, &config.banned, applicant)
             .and_then(|()| endpoints_allowed(endpoints, client, config.allow_private_endpoints));
         allowed.map_err(|error| {
             count(&mut self.counters.not_admitted);
@@ -492,6 +511,16 @@ impl Registry {
             max_bytes: self.config.max_bytes,
             stretch_percent: self.pace.factor(),
             counters: self.counters,
+        })
+    }
+
+    /// One more registration that an identity has signed.
+    fn take_of(&mut self, key: &IdentityKey, now: Now) -> Result<(), Refusal> {
+        let rate = self.config.limits.registrations_of_identity;
+        self.identities.take((), address_of(key), rate, now.instant).map_err(|seconds| {
+            count(&mut self.counters.rate_limited);
+            let text = "too many registrations of this identity";
+            Refusal::retry(ErrorCode::RateLimited, text, seconds)
         })
     }
 

@@ -29,11 +29,13 @@ pub enum Table {
     NetworkCounts,
     /// Network, time (big-endian) and identity key of those that have expired.
     NetworkExpired,
+    /// Hash of a token to the invitation that it is.
+    Invites,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Entries,
         Self::Listed,
@@ -42,6 +44,7 @@ impl Table {
         Self::Origins,
         Self::NetworkCounts,
         Self::NetworkExpired,
+        Self::Invites,
     ];
 }
 

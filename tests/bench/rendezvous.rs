@@ -174,7 +174,7 @@ async fn register(stream: &mut TlsStream<TcpStream>, number: usize) -> Vec<u8> {
     let endpoints = List::new(vec!["127.0.0.1:7330".parse().unwrap()]).unwrap();
     let registration = Registration { endpoints, ttl: 86_400, listed: false };
     let signature = registration.sign(&secret, &identity, &exporter);
-    let register = Message::Register(Register { identity, registration, signature });
+    let register = Message::Register(Register { identity, registration, signature, invite: None });
     let registered = exchange(stream, &encode_long_frame(&register.encode(0)).unwrap()).await;
     assert!(matches!(Message::decode(&registered), Ok((0, Message::Registered(_)))));
     let lookup = Message::Lookup(Lookup::one(secret.public())).encode(2);

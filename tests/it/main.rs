@@ -22,6 +22,7 @@ mod healing;
 mod hostile_relay;
 mod invitations;
 mod layers;
+mod node_at_rendezvous;
 mod node_process;
 mod operating;
 mod paths;

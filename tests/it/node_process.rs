@@ -16,18 +16,19 @@ fn sremp(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code and standard output.
-fn ask(home: &Path, arguments: &[&str]) -> (i32, String) {
+/// Exit code and standard output of a command.
+pub(crate) fn ask(home: &Path, arguments: &[&str]) -> (i32, String) {
     let output = sremp(home, arguments).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
-struct Node {
+/// A node that runs, and is killed when it is dropped.
+pub(crate) struct Node {
     child: Child,
 }
 
 impl Node {
-    fn start(home: &Path) -> Self {
+    pub(crate) fn start(home: &Path) -> Self {
         let mut command = sremp(home, &["run"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

@@ -86,8 +86,8 @@ fn an_invitation_is_made_used_shown_and_taken_back() {
     // People see the link alone, to pass it on.
     let text = run(&["invite", "new", "--data", path(&data)]).1;
     assert!(decode_relay_link(text.trim()).unwrap().invite.is_some());
-    refused(&data, &["invite", "revoke", "nonsense"], "neither a link");
-    refused(&data, &["invite", "revoke", &relay.link], "neither a link");
+    refused(&data, &["invite", "revoke", "nonsense"], "neither what was given");
+    refused(&data, &["invite", "revoke", &relay.link], "neither what was given");
     order(&data, &["invite", "revoke", text.trim()]);
     refused(&data, &["invite", "revoke", text.trim()], "used up");
     runtime.block_on(async {

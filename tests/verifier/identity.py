@@ -66,7 +66,8 @@ ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 BECH32M = 0x2BC830A3
 MAX_TEXT_FORM = 4096
-PREFIXES = {"id": "sremp", "contact link": "sremplink", "relay link": "sremprelay"}
+PREFIXES = {"id": "sremp", "contact link": "sremplink", "relay link": "sremprelay",
+            "invitation": "srempinvite"}
 
 
 def polymod(values):
@@ -120,6 +121,8 @@ def from_text(role, text):
     content = bytes(regroup(values[:-6], 5, 8, pad=False))
     if role == "id":
         IDENTITY_KEY.view(content)
+    elif role == "invitation":
+        require(len(content) == 16, "an invitation has 16 bytes")
     else:
         (CONTACT_LINK if role == "contact link" else RELAY_LINK).view(decode(content))
     return content

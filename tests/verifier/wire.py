@@ -281,7 +281,8 @@ MESSAGES = {
     29: ("KEY_PACKAGE_TAKEN", Struct(identity=IDENTITY, key_package=KEY_PACKAGE)),
     30: ("KEY_PACKAGES_LOW", COUNT),
     31: ("CLAIM_MAILBOX", Struct(fresh=ID16, known=List(ID16, 2), started=Bool())),
-    64: ("REGISTER", Struct(identity=IDENTITY, registration=REGISTRATION, signature=SIGNATURE)),
+    64: ("REGISTER", WithLast(Struct(
+        identity=IDENTITY, registration=REGISTRATION, signature=SIGNATURE), "invite", ID16)),
     65: ("REGISTERED", Struct(
         expires_at=U64, renewal_interval=U32, observed=Optional(ENDPOINT))),
     66: ("LOOKUP", Struct(

@@ -79,6 +79,9 @@ fn forms_are_not_taken_for_each_other() {
         wrong_role("a relay link", "a contact link")
     );
     assert_eq!(decode_relay_link(&id).unwrap_err(), wrong_role("an id", "a relay link"));
+    let invite = encode_invite(&Token::new([7; 16]));
+    assert_eq!(decode_relay_link(&invite), Err(wrong_role("an invitation", "a relay link")));
+    assert_eq!(decode_invite(&relay), Err(wrong_role("a relay link", "an invitation")));
     assert_eq!(decode_identity_key("bc1qxyz"), Err(TextError::NotOurs));
     assert_eq!(decode_identity_key(""), Err(TextError::NotOurs));
     assert_eq!(
@@ -97,6 +100,9 @@ fn content_that_is_no_key_is_refused() {
     for bytes in [&[0; 32][..], &[1; 31], &[1; 33], &[]] {
         assert_eq!(decode_identity_key(&to_text(ID, bytes)), Err(TextError::Content));
     }
+    for length in [0, 15, 17] {
+        assert_eq!(decode_invite(&to_text(INVITE, &vec![1; length])), Err(TextError::Content));
+    }
     let longer = [encode(&link(3)), vec![0]].concat();
     assert_eq!(decode_contact_link(&to_text(CONTACT, &longer)), Err(TextError::Content));
 }
@@ -113,6 +119,8 @@ proptest! {
         let mut relay = RelayLink::from(relay(&mut Entropy::from_number(seed), seed % 8));
         relay.invite = (seed % 2 == 0).then(|| Token::new([7; 16]));
         prop_assert_eq!(decode_relay_link(&encode_relay_link(&relay)), Ok(relay));
+        let token = Token::new(Entropy::from_number(seed).array());
+        prop_assert_eq!(decode_invite(&encode_invite(&token)), Ok(token));
         let key = key(&mut Entropy::from_number(seed));
         prop_assert_eq!(decode_identity_key(&encode_identity_key(&key)), Ok(key));
     }
@@ -134,10 +142,11 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_survived(text in "(sremp|sremplink|sremprelay)?1?.{0,80}") {
+    fn any_text_is_survived(text in "(sremp|sremplink|sremprelay|srempinvite)?1?.{0,80}") {
         let _ = role_of(&text);
         prop_assert!(decode_identity_key(&text).is_err());
         prop_assert!(decode_contact_link(&text).is_err());
         prop_assert!(decode_relay_link(&text).is_err());
+        prop_assert!(decode_invite(&text).is_err());
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::bounded::List;
 use super::encode;
 use super::endpoint::Endpoint;
-use crate::id::{IdentityKey, SignatureBytes, SoughtKey};
+use crate::id::{IdentityKey, SignatureBytes, SoughtKey, Token};
 use crate::identity::{Identity, VerifiedIdentity};
 use crate::key::IdentitySecret;
 use crate::label::SignatureLabel;
@@ -75,6 +75,10 @@ pub struct Register {
     /// Label `rdv-register`, context the TLS exporter, body
     /// `[SHA-256(identity), endpoints, ttl, listed]`.
     pub signature: SignatureBytes,
+    /// Lets somebody new in at a server that takes new identities by invitation. Absent from the
+    /// array, not nil, when there is none: then the message is that of every version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<Token>,
 }
 
 /// The registration stands.

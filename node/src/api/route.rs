@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sremp_common::limit::MAX_PICTURE;
 
-use super::{ApiError, Command, DEFAULT_HISTORY, MAX_EVENT_PAGE, MessageState};
+use super::{ApiError, Command, DEFAULT_HISTORY, MAX_EVENT_PAGE, MessageState, ServerOptions};
 use body::{
     Alias, ContactNew, Empty, FlagValue, GroupNew, Members, Message, NameText, Policy, RelayNew,
     RendezvousNew, TextValue,
@@ -167,8 +167,9 @@ fn encode_command(command: &Command) -> HttpForm {
         }
         C::RelayRemove { relay } => form(Delete, &["relays", relay]),
         C::RelayList => form(Get, &["relays"]),
-        C::RendezvousAdd { server, ca } => form(Post, &["rendezvous"])
-            .json(&RendezvousNew { server: server.to_string(), ca: ca.clone() }),
+        C::RendezvousAdd(options) => {
+            form(Post, &["rendezvous"]).json(&RendezvousNew::from(options.clone()))
+        }
         C::RendezvousRemove { server } => form(Delete, &["rendezvous", &server.to_string()]),
         C::RendezvousList => form(Get, &["rendezvous"]),
 
@@ -368,11 +369,11 @@ fn about_this_node(
         (Delete, ["relays", relay]) => C::RelayRemove { relay: (*relay).to_owned() },
         (Get, ["relays"]) => C::RelayList,
         (Post, ["rendezvous"]) => {
-            let RendezvousNew { server, ca } = json(body)?;
+            let RendezvousNew { server, ca, invite } = json(body)?;
             if ca.as_deref().is_some_and(std::path::Path::is_relative) {
                 return Err(ApiError::usage("`ca` must be an absolute path"));
             }
-            C::RendezvousAdd { server: endpoint(&server)?, ca }
+            C::RendezvousAdd(ServerOptions { server: endpoint(&server)?, ca, invite })
         }
         (Delete, ["rendezvous", server]) => C::RendezvousRemove { server: endpoint(server)? },
         (Get, ["rendezvous"]) => C::RendezvousList,

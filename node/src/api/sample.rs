@@ -267,7 +267,7 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::RelayAllow { who: own() }, a_contact()),
         (C::RelayDisallow { who: own() }, a_contact()),
         (
-            C::RendezvousAdd { server: server(), ca: None },
+            C::RendezvousAdd(ServerOptions { server: server(), ca: None, invite: None }),
             Reply::Rendezvous(vec![rendezvous(text)]),
         ),
         (C::RendezvousRemove { server: server() }, Reply::Done {}),

@@ -6,7 +6,7 @@ use super::{
     Action, Contact, Group, History, Identity, Init, Link, LinkAction, Relay, Rendezvous, Requests,
     Send, Server, Switch, WaitFor,
 };
-use crate::api::{Command, InitOptions};
+use crate::api::{Command, InitOptions, ServerOptions};
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,8 +121,9 @@ fn init(options: Init, here: &Path) -> InitOptions {
     InitOptions { name, listen, advertise, rendezvous, relays: relay }
 }
 
-fn absolute(server: Server, here: &Path) -> (sremp_common::wire::Endpoint, Option<PathBuf>) {
-    (server.endpoint, server.ca.map(|ca| here.join(ca)))
+fn absolute(server: Server, here: &Path) -> ServerOptions {
+    let Server { endpoint, ca, invite } = server;
+    ServerOptions { server: endpoint, ca: ca.map(|ca| here.join(ca)), invite }
 }
 
 fn link(link: &Link) -> Plan {
@@ -177,10 +178,7 @@ fn relay(action: Relay) -> Command {
 
 fn rendezvous(action: Rendezvous, here: &Path) -> Command {
     match action {
-        Rendezvous::Add { server } => {
-            let (server, ca) = absolute(server, here);
-            Command::RendezvousAdd { server, ca }
-        }
+        Rendezvous::Add { server } => Command::RendezvousAdd(absolute(server, here)),
         Rendezvous::Remove { server } => Command::RendezvousRemove { server: server.endpoint },
         Rendezvous::List => Command::RendezvousList,
     }

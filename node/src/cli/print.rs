@@ -60,9 +60,7 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
         | C::GroupRename { .. } => talk::group(&parse(answer)?),
         C::RelayAdd { .. } | C::RelayMigrate { .. } => servers::relay(&parse(answer)?),
         C::RelayList => servers::relays(&parse::<Vec<_>>(answer)?),
-        C::RendezvousAdd { .. } | C::RendezvousList => {
-            servers::rendezvous(&parse::<Vec<_>>(answer)?)
-        }
+        C::RendezvousAdd(_) | C::RendezvousList => servers::rendezvous(&parse::<Vec<_>>(answer)?),
         C::IdentityShow
         | C::IdentityRename { .. }
         | C::IdentityFlag { .. }

@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 
 use super::plan::{Plan, Show, plan};
 use super::*;
-use crate::api::{Command as C, InitOptions};
+use crate::api::{Command as C, InitOptions, ServerOptions};
 
 fn words(line: &str) -> Result<Action, clap::Error> {
     let words = std::iter::once("sremp").chain(line.split(' ').filter(|word| !word.is_empty()));
@@ -29,6 +29,10 @@ fn every_action_means_its_command() {
     let who = || s("bob");
     let group = || s("club");
     let server: Endpoint = "r.example:7332".parse().unwrap();
+    let add = |ca: Option<&str>, invite: Option<&str>| {
+        let (ca, invite) = (ca.map(Into::into), invite.map(str::to_owned));
+        C::RendezvousAdd(ServerOptions { server: server.clone(), ca, invite })
+    };
     let of = |members: &[&str]| members.iter().map(|name| s(name)).collect::<Vec<_>>();
     for (line, command) in [
         ("status", C::Status),
@@ -85,14 +89,17 @@ fn every_action_means_its_command() {
         ("relay list", C::RelayList),
         ("relay allow bob", C::RelayAllow { who: who() }),
         ("relay disallow bob", C::RelayDisallow { who: who() }),
-        ("rendezvous add r.example:7332", C::RendezvousAdd { server: server.clone(), ca: None }),
+        ("rendezvous add r.example:7332", add(None, None)),
+        ("rendezvous add r.example:7332,ca=ca.pem", add(Some("/here/ca.pem"), None)),
+        ("rendezvous add r.example:7332,ca=/etc/a,b.pem", add(Some("/etc/a,b.pem"), None)),
+        ("rendezvous add r.example:7332,invite=i", add(None, Some("i"))),
         (
-            "rendezvous add r.example:7332,ca=ca.pem",
-            C::RendezvousAdd { server: server.clone(), ca: Some("/here/ca.pem".into()) },
+            "rendezvous add r.example:7332,ca=/etc/a,b.pem,invite=i",
+            add(Some("/etc/a,b.pem"), Some("i")),
         ),
         (
-            "rendezvous add r.example:7332,ca=/etc/a,b.pem",
-            C::RendezvousAdd { server: server.clone(), ca: Some("/etc/a,b.pem".into()) },
+            "rendezvous add r.example:7332,invite=i,ca=/etc/a,b.pem",
+            add(Some("/etc/a,b.pem"), Some("i")),
         ),
         ("rendezvous remove r.example:7332", C::RendezvousRemove { server }),
         ("rendezvous list", C::RendezvousList),
@@ -157,8 +164,12 @@ fn init_takes_everything_at_once() {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         advertise: vec!["a.example:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
         rendezvous: vec![
-            ("r.example:3".parse().unwrap(), Some("/here/x.pem".into())),
-            ("192.0.2.1:4".parse().unwrap(), None),
+            ServerOptions {
+                server: "r.example:3".parse().unwrap(),
+                ca: Some("/here/x.pem".into()),
+                invite: None,
+            },
+            ServerOptions { server: "192.0.2.1:4".parse().unwrap(), ca: None, invite: None },
         ],
         relays: vec!["sremprelay1x".into(), "l".into()],
     };

@@ -18,7 +18,7 @@ use tokio::sync::watch as watch_channel;
 use super::handle::CoreHandle;
 use super::setup::check_authority;
 use crate::api::route::{self, MAX_BODY, Request};
-use crate::api::{ApiError, Command, ErrorBody, json};
+use crate::api::{ApiError, Command, ErrorBody, ServerOptions, json};
 use socket::Socket;
 
 /// What every handler knows.
@@ -60,7 +60,7 @@ async fn respond(server: Server, request: HttpRequest) -> Result<Response, ApiEr
     })?;
     match route::decode(&method, &target, &body)? {
         Request::Command(command) => {
-            if let Command::RendezvousAdd { ca, .. } = &command {
+            if let Command::RendezvousAdd(ServerOptions { ca, .. }) = &command {
                 check_authority(ca.as_deref())?;
             }
             let name = command.name();

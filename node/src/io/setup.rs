@@ -9,11 +9,11 @@ use sremp_common::io::{Clock, system_entropy};
 use sremp_common::key::IdentitySecret;
 
 use super::tls;
-use crate::api::{ApiError, Command, InitOptions, InitReply, Reply};
+use crate::api::{ApiError, Command, InitOptions, InitReply, Reply, ServerOptions};
 use crate::cli::run::Checked;
 use crate::config::{Home, initial};
 use crate::identity::{Own, OwnError};
-use crate::node::{Input, Node, NodeConfig, Output, check_relay_link};
+use crate::node::{Input, Node, NodeConfig, Output, check_invite, check_relay_link};
 use crate::store::{Store, StoreError};
 
 /// The identity's secret key, in the home.
@@ -31,8 +31,9 @@ pub fn init(home: &Home, options: &InitOptions) -> Result<InitReply, ApiError> {
     for link in &options.relays {
         check_relay_link(link)?;
     }
-    for (_, ca) in &options.rendezvous {
+    for ServerOptions { ca, invite, .. } in &options.rendezvous {
         check_authority(ca.as_deref())?;
+        check_invite(invite.as_deref())?;
     }
     create_private_dir(home.path()).map_err(explain)?;
     refuse_lost_key(home)?;
@@ -65,12 +66,7 @@ pub fn init(home: &Home, options: &InitOptions) -> Result<InitReply, ApiError> {
     let mut node = Node::load(&tx, own, config, entropy, now).map_err(explain)?;
     let mut commands: Vec<Command> =
         options.relays.iter().map(|link| Command::RelayAdd { link: link.clone() }).collect();
-    commands.extend(
-        options
-            .rendezvous
-            .iter()
-            .map(|(server, ca)| Command::RendezvousAdd { server: server.clone(), ca: ca.clone() }),
-    );
+    commands.extend(options.rendezvous.iter().cloned().map(Command::RendezvousAdd));
     commands.push(Command::Link { once: false });
     let mut link = String::new();
     for command in commands {

@@ -76,7 +76,7 @@ impl Node {
             Command::RelayList => Ok(Reply::Relays(self.relay_views(tx)?)),
             Command::RelayAllow { who } => self.relay_allow(tx, &who, true, now),
             Command::RelayDisallow { who } => self.relay_allow(tx, &who, false, now),
-            Command::RendezvousAdd { server, ca } => self.rendezvous_add(tx, server, ca, now),
+            Command::RendezvousAdd(options) => self.rendezvous_add(tx, options, now),
             Command::RendezvousRemove { server } => self.rendezvous_remove(tx, &server, now),
             Command::RendezvousList => Ok(self.rendezvous_list()),
             Command::IdentityShow => Ok(self.identity_view()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sremp_common::entropy::Entropy;
-use sremp_common::id::IdentityKey;
+use sremp_common::id::{IdentityKey, Token};
 use sremp_common::limit::{MAX_ENDPOINTS, REGISTRATION_TTL_MAX};
 use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::{
@@ -39,10 +39,13 @@ const SEARCH_TIME: Duration = Duration::from_secs(10);
 const MAX_FOUND: usize = 1000;
 
 /// A server, as stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ServerRow {
     pub(super) endpoint: Endpoint,
     pub(super) ca: Option<PathBuf>,
+    /// The invitation to it: shown with every registration. Absent in rows of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) invite: Option<Token>,
 }
 
 /// A server in this run.
@@ -69,6 +72,15 @@ impl Server {
             error: None,
             backoff: Backoff::new(),
         }
+    }
+
+    /// The same server as before in a list that has changed: to be registered with, but no sooner than
+    /// it said. With another authority or invitation it is another one.
+    fn carried_over(row: ServerRow, before: &[Self]) -> Self {
+        let known = before.iter().find(|server| server.row == row);
+        let silent_until = known.and_then(|server| server.silent_until);
+        let renew_at = Some(silent_until.unwrap_or_default());
+        Self { silent_until, renew_at, ..Self::new(row) }
     }
 
     pub(super) const fn wake_at(&self) -> Option<Instant> {
@@ -144,13 +156,15 @@ impl Node {
             .into_iter()
             .map(|(_, value)| decode_row(Table::Rendezvous, &value))
             .collect::<Result<_, StoreError>>()?;
-        self.servers = rows.into_iter().map(Server::new).collect();
+        let before = std::mem::take(&mut self.servers);
+        self.servers = rows.into_iter().map(|row| Server::carried_over(row, &before)).collect();
         let servers = self
             .servers
             .iter()
             .map(|server| RendezvousServer {
                 endpoint: server.row.endpoint.clone(),
                 ca: server.row.ca.clone(),
+                invite: server.row.invite,
             })
             .collect();
         self.transport.set_rendezvous(servers);
@@ -201,6 +215,7 @@ impl Node {
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
+        self.heed(place, &result, now);
         let Some(server) = self.servers.get_mut(place) else { return Ok(()) };
         let was_registered = server.registered_until.is_some() && server.error.is_none();
         match result {
@@ -210,7 +225,6 @@ impl Node {
                 server.not_registered(error, &mut self.entropy, now.instant);
             }
             Err(error) => {
-                server.heed(&error, now.instant);
                 let error = if let CallError::Refused(body) = &error {
                     format!("refused: {}", &*body.text)
                 } else {
@@ -236,9 +250,24 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn servers_answered(&mut self, place: usize, result: Result<Message, CallError>) {
+    pub(super) fn servers_answered(
+        &mut self,
+        place: usize,
+        result: Result<Message, CallError>,
+        now: Now,
+    ) {
+        self.heed(place, &result, now);
         if let Ok(Message::Servers(servers)) = result {
             self.suggested.told(place, servers.servers, self.config.allow_private_addresses);
+        }
+    }
+
+    /// Heeds what a server said, if it was to come back later.
+    fn heed(&mut self, place: usize, result: &Result<Message, CallError>, now: Now) {
+        if let Err(error) = result
+            && let Some(server) = self.servers.get_mut(place)
+        {
+            server.heed(error, now.instant);
         }
     }
 
@@ -276,11 +305,7 @@ impl Node {
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
-        if let Err(error) = &result
-            && let Some(server) = self.servers.get_mut(server)
-        {
-            server.heed(error, now.instant);
-        }
+        self.heed(server, &result, now);
         let Ok(Message::LookupResponse(response)) = result else { return Ok(()) };
         let Some(peer) = response.peers.into_vec().into_iter().next() else { return Ok(()) };
         let Ok(identity) = peer.identity.verify() else { return Ok(()) };
@@ -324,16 +349,30 @@ impl Node {
             )
             .into());
         }
-        let search = PeerSearch {
+        let mut search = PeerSearch {
             reply_to,
             name,
-            waiting: self.servers.len(),
+            waiting: 0,
             found: Vec::new(),
             until: now.instant + SEARCH_TIME,
             error: None,
         };
+        let mut asked = Vec::new();
+        for (place, server) in self.servers.iter().enumerate() {
+            if server.may_be_asked(now.instant) {
+                asked.push(place);
+            } else {
+                let name = &server.row.endpoint;
+                search.error = Some(format!("{name}: it asked not to be asked for a while"));
+            }
+        }
+        search.waiting = asked.len();
+        if asked.is_empty() {
+            self.end_search(search);
+            return Ok(());
+        }
         self.searches.insert(reply_to, search);
-        for server in 0..self.servers.len() {
+        for server in asked {
             let message = Message::Lookup(Lookup::listed(None));
             let call = Call::Listing { search: reply_to, server };
             self.call(Target::Rendezvous(server), &[], message, call, now);
@@ -349,6 +388,7 @@ impl Node {
         result: Result<Message, CallError>,
         now: Now,
     ) -> Result<(), NodeError> {
+        self.heed(server, &result, now);
         let Some(mut search) = self.searches.remove(&id) else { return Ok(()) };
         let name = self.servers.get(server).map(|server| server.row.endpoint.to_string());
         match result {
@@ -470,7 +510,7 @@ mod tests {
 
     fn server() -> Server {
         let endpoint = "rendezvous.example.org:7332".parse().unwrap();
-        Server::new(ServerRow { endpoint, ca: None })
+        Server::new(ServerRow { endpoint, ca: None, invite: None })
     }
 
     #[test]
@@ -499,6 +539,17 @@ mod tests {
             assert!(server.may_be_asked(at(100 + silence)));
             assert_eq!(server.wake_at(), Some(at(100 + silence)));
         }
+        // Nor is it asked sooner because another server was added.
+        let mut refusing = server();
+        let error = ErrorBody::new(ErrorCode::NotAdmitted, "by invitation");
+        refusing.heed(&CallError::Refused(ErrorBody { retry_after: Some(600), ..error }), at(100));
+        let row = refusing.row.clone();
+        let before = [refusing];
+        let after = Server::carried_over(row.clone(), &before);
+        assert_eq!((after.wake_at(), after.may_be_asked(at(699))), (Some(at(700)), false));
+        let invite = Some(Token::new([1; 16]));
+        let invited = Server::carried_over(ServerRow { invite, ..row }, &before);
+        assert!(invited.may_be_asked(at(100)) && invited.wake_at() == Some(at(0)));
         // Without a word about it, it is asked again soon.
         let mut server = server();
         server.heed(&CallError::TimedOut, at(100));

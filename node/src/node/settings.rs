@@ -1,17 +1,18 @@
 //! Settings that change while the node runs: relays and rendezvous servers.
 
-use std::path::PathBuf;
-
+use sremp_common::id::Token;
 use sremp_common::identity::RelayRecord;
 use sremp_common::limit::MAX_RELAYS;
-use sremp_common::text::{RelayLink, decode_contact_link, decode_relay_link, role_of};
+use sremp_common::text::{
+    RelayLink, decode_contact_link, decode_invite, decode_relay_link, role_of,
+};
 use sremp_common::time::Now;
 use sremp_common::wire::Endpoint;
 
 use super::mailboxes::{MAX_MAILBOXES, RelayRow};
 use super::registry::{MAX_SERVERS, ServerRow};
 use super::{Node, NodeError};
-use crate::api::{ApiError, Reply};
+use crate::api::{ApiError, Reply, ServerOptions};
 use crate::store::{Table, Tx};
 
 impl Node {
@@ -169,10 +170,11 @@ impl Node {
     pub(super) fn rendezvous_add(
         &mut self,
         tx: &Tx,
-        server: Endpoint,
-        ca: Option<PathBuf>,
+        options: ServerOptions,
         now: Now,
     ) -> Result<Reply, NodeError> {
+        let ServerOptions { server, ca, invite } = options;
+        let invite = parse_invite(invite.as_deref())?;
         let known = self.servers.iter().any(|other| other.row.endpoint == server);
         if !known && self.servers.len() >= MAX_SERVERS {
             return Err(ApiError::refused(format!(
@@ -181,7 +183,7 @@ impl Node {
             .into());
         }
         let key = server.to_string();
-        tx.write(Table::Rendezvous, key.as_bytes(), &ServerRow { endpoint: server, ca })?;
+        tx.write(Table::Rendezvous, key.as_bytes(), &ServerRow { endpoint: server, ca, invite })?;
         self.load_servers(tx)?;
         self.renew_registrations(now);
         let view = self.server_views().into_iter().filter(|view| view.server == key).collect();
@@ -230,4 +232,17 @@ fn parse_relay(link: &str) -> Result<RelayLink, ApiError> {
         return Ok(RelayLink { identity_key, endpoints, invite: None });
     }
     decode_relay_link(link).map_err(|error| ApiError::usage(error.to_string()))
+}
+
+/// Whether an invitation to a rendezvous server is one.
+///
+/// # Errors
+/// [`ApiError`] that says what is wrong with it.
+pub fn check_invite(invite: Option<&str>) -> Result<(), ApiError> {
+    parse_invite(invite).map(|_| ())
+}
+
+fn parse_invite(invite: Option<&str>) -> Result<Option<Token>, ApiError> {
+    let token = invite.map(decode_invite).transpose();
+    token.map_err(|error| ApiError::usage(format!("the invitation: {error}")))
 }

@@ -132,7 +132,12 @@ impl Transport {
                     let identity = self.local.identity.identity().clone();
                     let secret = &self.local.identity_secret;
                     let signature = registration.sign(secret, &identity, &exporter);
-                    Message::Register(Register { identity, registration, signature })
+                    Message::Register(Register {
+                        identity,
+                        registration,
+                        signature,
+                        invite: server.config.invite,
+                    })
                 }
             };
             let request = wire.next_request;

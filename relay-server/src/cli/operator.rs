@@ -1,5 +1,4 @@
-//! What the operator of a relay can ask for beside what every server has: invitations, and
-//! mailboxes.
+//! What the operator of a relay can ask for beside what every server has: mailboxes.
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -9,36 +8,6 @@ use sremp_common::io::control::Request;
 use sremp_common::text::{decode_identity_key, encode_identity_key};
 
 use crate::config::Config;
-
-/// Seconds of a day.
-const DAY: u64 = 86_400;
-
-/// `invite ...`
-#[derive(Debug, Subcommand)]
-pub(super) enum InviteCommand {
-    /// Make an invitation, and show the link to give away: `sremp relay add LINK` opens the mailbox.
-    New {
-        /// New owners for whom it is good.
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        uses: u32,
-        /// Days for which it is good.
-        #[arg(long, value_name = "DAYS", default_value_t = 30)]
-        days: u64,
-        /// Which relay.
-        #[command(flatten)]
-        place: Place,
-    },
-    /// Show the invitations that are good.
-    List(Place),
-    /// Take an invitation back. Who came in by it stays.
-    Revoke {
-        /// The link, or the name that `invite list` shows.
-        what: String,
-        /// Which relay.
-        #[command(flatten)]
-        place: Place,
-    },
-}
 
 /// `mailbox ...`
 #[derive(Debug, Subcommand)]
@@ -68,24 +37,6 @@ pub(super) struct Whose {
 
 fn id(text: &str) -> Result<IdentityKey, String> {
     decode_identity_key(text).map_err(|error| error.to_string())
-}
-
-impl InviteCommand {
-    /// Has it carried out by the running relay.
-    pub(super) fn carry_out(&self) -> Result<Value, CommandError> {
-        let (place, request) = match self {
-            Self::New { uses, days, place } => {
-                let seconds = days.saturating_mul(DAY);
-                let request = Request::new("invite new").with("uses", *uses);
-                (place, request.with("seconds", seconds))
-            }
-            Self::List(place) => (place, Request::new("invite list")),
-            Self::Revoke { what, place } => {
-                (place, Request::new("invite revoke").with("what", what.as_str()))
-            }
-        };
-        place.ask::<Config>(&request)
-    }
 }
 
 impl MailboxCommand {

@@ -1,10 +1,10 @@
 //! How often networks and owners may ask for what costs: counted in memory, forgotten at a restart.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sremp_common::id::IdentityKey;
-use sremp_common::rate::{Rate, Rates};
+use sremp_common::rate::{Rate, Rates, address_of};
 use sremp_common::time::Instant;
 
 use super::RateLimits;
@@ -63,8 +63,6 @@ impl Counts {
         owner: &IdentityKey,
         now: Instant,
     ) -> Result<(), u32> {
-        // Counts are kept by networks of 64 bits; as many bits of a key tell owners apart.
-        let bits = owner.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
-        self.network(limits, Counted::Change, Ipv6Addr::from(bits).into(), now)
+        self.network(limits, Counted::Change, address_of(owner), now)
     }
 }

@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sremp_common::id::{IdentityKey, Token, TokenHash};
 use sremp_common::io::control::{Answer, Refused, Request};
+use sremp_common::io::invitations;
 use sremp_common::io::metrics::{Family, Histogram, Page};
 use sremp_common::io::operator::{self, Operated, unknown};
 use sremp_common::io::{Clock, system_entropy};
@@ -18,12 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::Ready;
 use super::keeper::{Figures, Job, KeeperStatus, Order};
 use crate::engine::Room;
-use crate::store::Invite;
-
-/// New owners for whom one invitation is good at most.
-const MAX_USES: u32 = 1_000_000;
-/// Longest time for which an invitation is good: ten years.
-const MAX_LASTS: u64 = 10 * 365 * 86_400;
 
 const STORE_UP: Family = Family::gauge("sremp_store_up", "1 when the store answers, otherwise 0.");
 const MAILBOXES: Family = Family::gauge("sremp_relay_mailboxes", "Open mailboxes.");
@@ -133,7 +127,9 @@ impl Operated for Served {
             "mailbox banned" => self.order(Order::Banned).await,
             "invite new" => self.invite(request).await,
             "invite list" => self.order(Order::Invites).await,
-            "invite revoke" => self.order(Order::Revoke(invitation_of(request)?)).await,
+            "invite revoke" => {
+                self.order(Order::Revoke(invitations::meant(request, given_away)?)).await
+            }
             "expire" => self.order(Order::Expire).await,
             "compact" => self.compact().await,
             "backup" => self.backup(request.argument("file")?).await,
@@ -160,11 +156,7 @@ impl Served {
 
     /// Makes an invitation: a token that only the link knows.
     async fn invite(&self, request: &Request) -> Answer {
-        let (uses, lasts): (u32, u64) = (request.argument("uses")?, request.argument("seconds")?);
-        if !(1..=MAX_USES).contains(&uses) || !(1..=MAX_LASTS).contains(&lasts) {
-            let text = "an invitation is good for 1 to 1000000 owners and at most ten years";
-            return Err(Refused::new("usage", text));
-        }
+        let invite = invitations::asked(request, self.clock.now().wall)?;
         let text = self.ready.link.as_deref().ok_or_else(|| {
             let text = "this relay does not know where it is reached: set server.advertise";
             Refused::new("no_link", text)
@@ -173,8 +165,7 @@ impl Served {
         let mut entropy = system_entropy()
             .map_err(|error| Refused::new("failed", format!("no randomness: {error}")))?;
         let token = Token::new(entropy.array());
-        let expires_at = self.clock.now().wall + Duration::from_secs(lasts);
-        let made = self.order(Order::Invite(token.hash(), Invite { uses, expires_at })).await?;
+        let made = self.order(Order::Invite(token.hash(), invite)).await?;
         let mut fields = made.as_object().cloned().unwrap_or_default();
         let link = RelayLink { invite: Some(token), ..link };
         fields.insert("link".to_owned(), encode_relay_link(&link).into());
@@ -206,16 +197,9 @@ fn key_of(request: &Request) -> Result<IdentityKey, Refused> {
     decode_identity_key(&text).map_err(|error| Refused::new("usage", format!("{text}: {error}")))
 }
 
-/// The invitation of a link, or of the name that the list shows.
-fn invitation_of(request: &Request) -> Result<TokenHash, Refused> {
-    let text: String = request.argument("what")?;
-    if let Ok(RelayLink { invite: Some(token), .. }) = decode_relay_link(&text) {
-        return Ok(token.hash());
-    }
-    text.parse().map_err(|_| {
-        let says = "neither a link with an invitation, nor a name that `invite list` shows";
-        Refused::new("usage", says)
-    })
+/// The invitation of a link.
+fn given_away(text: &str) -> Option<TokenHash> {
+    Some(decode_relay_link(text).ok()?.invite?.hash())
 }
 
 fn put_keeper(page: &mut Page, status: &KeeperStatus) {

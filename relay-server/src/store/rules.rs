@@ -3,25 +3,15 @@
 //! decided in [`crate::engine`].
 
 use sremp_common::id::TokenHash;
+pub use sremp_common::invite::Invite;
 use sremp_common::time::Timestamp;
 
 use super::StoreError;
 
-/// Invitations that a store keeps; adding one beyond them is refused.
-pub const MAX_INVITES: usize = 10_000;
 /// Bans that a store keeps.
 pub const MAX_BANS: usize = 10_000;
 /// Bytes of the text of a ban.
 pub const MAX_BAN: usize = 128;
-
-/// An invitation: opens a mailbox for so many new owners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Invite {
-    /// New owners that it still lets in.
-    pub uses: u32,
-    /// When it is worth nothing any more.
-    pub expires_at: Timestamp,
-}
 
 /// The operations on the rules. Every method fails only with a [`StoreError`].
 pub trait Rules {

@@ -33,7 +33,7 @@ fn id() -> String {
 }
 
 /// A value other than the default, for every key there is.
-const OTHER_VALUES: [(&str, &str); 32] = [
+const OTHER_VALUES: [(&str, &str); 33] = [
     ("server.listen", "127.0.0.1:1"),
     ("server.data", "/elsewhere"),
     ("server.max_connections", "7"),
@@ -57,6 +57,7 @@ const OTHER_VALUES: [(&str, &str); 32] = [
     ("registry.allow_private_endpoints", "true"),
     ("registry.cache_bytes", "7000000"),
     ("limits.registrations_per_minute", "7"),
+    ("limits.registrations_per_identity_per_minute", "7"),
     ("limits.new_identities_per_hour", "7"),
     ("limits.lookups_per_minute", "7"),
     ("limits.list_pages_per_minute", "7"),

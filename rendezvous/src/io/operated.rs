@@ -4,11 +4,16 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
-use sremp_common::io::control::{Answer, Request};
+use sremp_common::id::Token;
+use sremp_common::io::control::{Answer, Refused, Request};
 use sremp_common::io::metrics::{Family, Page};
 use sremp_common::io::operator::{self, Operated, unknown};
+use sremp_common::io::{invitations, system_entropy};
+
+use sremp_common::text::{decode_invite, encode_invite};
 
 use super::connection::Shared;
+use super::storage::InviteOrder;
 use crate::registry::{Counters, RegistryStatus};
 
 const ENTRIES: Family =
@@ -91,6 +96,13 @@ impl Operated for Shared {
 
     async fn carry_out(&self, request: &Request) -> Answer {
         match request.command.as_str() {
+            "invite new" => self.invite(request).await,
+            "invite list" => self.jobs.invitation(InviteOrder::List).await,
+            "invite revoke" => {
+                let given = |text: &str| Some(decode_invite(text).ok()?.hash());
+                let token = invitations::meant(request, given)?;
+                self.jobs.invitation(InviteOrder::Revoke(token)).await
+            }
             "expire" => Ok(json!({"removed": self.jobs.expire().await})),
             "compact" => Ok(json!({"compacted": self.jobs.compact().await?})),
             "backup" => {
@@ -100,6 +112,20 @@ impl Operated for Shared {
             }
             _ => Err(unknown(request)),
         }
+    }
+}
+
+impl Shared {
+    /// Makes an invitation: a token that only whoever gets it knows.
+    async fn invite(&self, request: &Request) -> Answer {
+        let invite = invitations::asked(request, self.clock.now().wall)?;
+        let mut entropy = system_entropy()
+            .map_err(|error| Refused::new("failed", format!("no randomness: {error}")))?;
+        let token = Token::new(entropy.array());
+        let made = self.jobs.invitation(InviteOrder::Add(token.hash(), invite)).await?;
+        let mut fields = made.as_object().cloned().unwrap_or_default();
+        fields.insert("invite".to_owned(), encode_invite(&token).into());
+        Ok(Value::Object(fields))
     }
 }
 

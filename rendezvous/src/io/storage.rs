@@ -13,8 +13,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use sremp_common::id::TokenHash;
+use sremp_common::invite::Invite;
 use sremp_common::io::Clock;
-use sremp_common::io::control::Refused;
+use sremp_common::io::control::{Answer, Refused};
 use sremp_common::io::metrics::Histogram;
 use sremp_common::time::Now;
 use sremp_common::wire::{ErrorBody, ErrorCode, Message};
@@ -45,9 +47,17 @@ enum Job {
     },
     Status(oneshot::Sender<RegistryStatus>),
     Configure(Arc<RegistryConfig>),
+    Invitation(InviteOrder, oneshot::Sender<Answer>),
     /// Withdraws and forgets a batch; the answer says how many.
     Sweep(Option<oneshot::Sender<usize>>),
     Maintain(Maintenance),
+}
+
+/// What the operator wants of the invitations.
+pub(super) enum InviteOrder {
+    Add(TokenHash, Invite),
+    List,
+    Revoke(TokenHash),
 }
 
 /// What cannot be part of a transaction of requests.
@@ -221,6 +231,11 @@ impl Jobs {
             }
         }
         removed
+    }
+
+    /// Does what the operator wants of the invitations; told when it is on disk.
+    pub(super) async fn invitation(&self, order: InviteOrder) -> Answer {
+        self.told(|answer| Job::Invitation(order, answer)).await.ok_or_else(ended)?
     }
 
     /// Makes the file smaller; true if it could be.

@@ -8,6 +8,9 @@ use sremp_common::limit::MAX_ENDPOINTS;
 use sremp_common::public_address::{is_foreign_port, is_public};
 use sremp_common::wire::{Endpoint, ErrorBody, ErrorCode, List};
 
+/// Seconds after which somebody who may not register may ask again.
+const ADMISSION_RETRY: u32 = 600;
+
 /// Who may register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
@@ -16,29 +19,49 @@ pub enum Admission {
     Everybody,
     /// These identities, and nobody else.
     Only(BTreeSet<IdentityKey>),
+    /// Whoever shows an invitation; whoever is known goes on without.
+    Invited,
     /// Nobody new; whoever is known goes on.
     Known,
 }
 
-/// Whether somebody may register.
+/// What of somebody who would register matters for whether he may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Applicant<'k> {
+    pub(super) key: &'k IdentityKey,
+    /// He is registered here, or was not long ago.
+    pub(super) is_known: bool,
+    /// He has shown an invitation that is good.
+    pub(super) is_invited: bool,
+}
+
+/// Whether somebody may register. Whoever may not is told when to ask again, because operators change
+/// their minds, and their lists.
 pub(super) fn admitted(
     admission: &Admission,
     banned: &BTreeSet<SoughtKey>,
-    key: &IdentityKey,
-    is_known: bool,
+    applicant: Applicant<'_>,
 ) -> Result<(), ErrorBody> {
-    let refused = |text| Err(ErrorBody::new(ErrorCode::NotAdmitted, text));
-    let allowed = match admission {
-        Admission::Everybody => true,
-        Admission::Only(keys) => keys.contains(key),
-        Admission::Known => is_known,
+    let refused = |text| {
+        let error = ErrorBody::new(ErrorCode::NotAdmitted, text);
+        Err(ErrorBody { retry_after: Some(ADMISSION_RETRY), ..error })
     };
+    let Applicant { key, is_known, is_invited } = applicant;
     if banned.contains(&SoughtKey::of(key)) {
-        refused("this identity is banned here")
-    } else if !allowed {
-        refused("this server does not take this identity; its operator can allow it")
-    } else {
-        Ok(())
+        return refused("this identity is banned here");
+    }
+    match admission {
+        Admission::Everybody => Ok(()),
+        Admission::Only(keys) if keys.contains(key) => Ok(()),
+        Admission::Invited | Admission::Known if is_known => Ok(()),
+        Admission::Invited if is_invited => Ok(()),
+        Admission::Invited => refused(
+            "this server wants an invitation that is still good; ask its operator for one, and add \
+             the server with it",
+        ),
+        Admission::Only(_) | Admission::Known => {
+            refused("this server does not take this identity; its operator can allow it")
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "any other answer fails the test")]
 
 mod attacks;
+mod invitations;
 mod model;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ fn config() -> RegistryConfig {
         allow_private_endpoints: false,
         limits: Limits {
             registrations: PLENTY,
+            registrations_of_identity: PLENTY,
             new_identities: PLENTY,
             lookups: PLENTY,
             list_pages: PLENTY,
@@ -93,7 +95,7 @@ fn signed(
     exporter: u8,
 ) -> Register {
     let signature = registration.sign(secret, &identity, &[exporter; 32]);
-    Register { identity, registration, signature }
+    Register { identity, registration, signature, invite: None }
 }
 
 /// Where is identity `number`?

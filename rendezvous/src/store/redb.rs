@@ -291,6 +291,7 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'s
         Table::Origins => "origins",
         Table::NetworkCounts => "network_counts",
         Table::NetworkExpired => "network_expired",
+        Table::Invites => "invites",
     })
 }
 

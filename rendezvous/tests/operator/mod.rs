@@ -7,7 +7,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use serde_json::Value;
-use sremp_common::wire::ErrorCode;
+use sremp_common::text::decode_invite;
+use sremp_common::wire::{ErrorCode, Message};
 use tempfile::TempDir;
 
 use super::support::{self, Client, Person, Server, home, lookup, run};
@@ -199,4 +200,43 @@ fn check_says_what_is_risky() {
         checked["risks"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(risks.iter().any(|risk| risk.starts_with("registry.allow_private_endpoints")));
     assert!(risks.iter().any(|risk| risk.starts_with("metrics.listen")), "{risks:?}");
+}
+
+/// Registers somebody who shows an invitation, or none, and says why not.
+fn register(client: &mut Client, number: u64, invite: Option<&str>) -> Option<ErrorCode> {
+    let mut register = client.signed(&Person::new(number), 600, true);
+    register.invite = invite.map(|text| decode_invite(text).unwrap());
+    client.code_of(&Message::Register(register))
+}
+
+#[test]
+fn invitations_are_made_shown_and_taken_back() {
+    let home = home();
+    let server = start(&home, "[access]\nmode = \"invite\"\n");
+    let mut client = Client::connect(&server);
+    assert_eq!(register(&mut client, 1, None), Some(ErrorCode::NotAdmitted));
+    let made = ask(&home, &["invite", "new"], 0).json();
+    let once = made["invite"].as_str().unwrap();
+    assert_eq!(ask(&home, &["invite", "list"], 0).json()["invitations"][0]["uses"], 1);
+    assert_eq!(register(&mut client, 1, Some(once)), None);
+    assert_eq!(register(&mut client, 2, Some(once)), Some(ErrorCode::NotAdmitted));
+    assert_eq!(ask(&home, &["invite", "list"], 0).json()["invitations"], Value::Array(vec![]));
+
+    // People see nothing but what they are to pass on. It is there after a sudden death, and in a
+    // copy; whoever came in by it stays when it is taken back.
+    let data = home.path().join("data");
+    let data = data.to_str().unwrap();
+    let many = run(&["invite", "new", "--uses", "9", "--days", "1", "--data", data], 0).stdout;
+    let many = many.trim();
+    assert_eq!(register(&mut client, 2, Some(many)), None);
+    server.kill();
+    let server = start(&home, "[access]\nmode = \"invite\"\n");
+    let mut client = Client::connect(&server);
+    assert_eq!(register(&mut client, 3, Some(many)), None);
+    assert_eq!(ask(&home, &["invite", "revoke", many], 0).json()["revoked"], true);
+    assert_eq!(register(&mut client, 4, Some(many)), Some(ErrorCode::NotAdmitted));
+    assert_eq!(register(&mut client, 3, None), None);
+    assert_eq!(ask(&home, &["invite", "revoke", many], 5).json_error()["code"], "refused");
+    ask(&home, &["invite", "revoke", "nonsense"], 5);
+    ask(&home, &["invite", "new", "--uses", "0"], 5);
 }

@@ -99,6 +99,7 @@ fn refusal(answer: Message) -> (Option<ErrorCode>, Option<u32>) {
 }
 
 const FINE: (Option<ErrorCode>, Option<u32>) = (None, None);
+const NOT_ADMITTED: (Option<ErrorCode>, Option<u32>) = (Some(ErrorCode::NotAdmitted), Some(600));
 
 /// Too soon, with a time to wait that is longer than this.
 fn is_too_soon((code, wait): (Option<ErrorCode>, Option<u32>), longer_than: u32) -> bool {
@@ -197,9 +198,9 @@ fn id(number: u64) -> String {
 
 #[test]
 fn access_mode() {
-    for (mode, expected) in [("open", None), ("closed", Some(ErrorCode::NotAdmitted))] {
+    for (mode, expected) in [("open", FINE), ("invite", NOT_ADMITTED), ("closed", NOT_ADMITTED)] {
         with(&[("access.mode", mode)], |server| {
-            assert_eq!(register(&mut Client::connect(server), 1), (expected, None), "{mode}");
+            assert_eq!(register(&mut Client::connect(server), 1), expected, "{mode}");
         });
     }
 }
@@ -212,14 +213,14 @@ fn access_allowed() {
     let server = Server::start_configured(&home, &[]);
     let mut client = Client::connect(&server);
     assert_eq!(register(&mut client, 1), FINE);
-    assert_eq!(register(&mut client, 2), (Some(ErrorCode::NotAdmitted), None));
+    assert_eq!(register(&mut client, 2), NOT_ADMITTED);
 }
 
 #[test]
 fn access_banned() {
     with(&[("access.banned", &format!("[\"{}\"]", id(1)))], |server| {
         let mut client = Client::connect(server);
-        assert_eq!(register(&mut client, 1), (Some(ErrorCode::NotAdmitted), None));
+        assert_eq!(register(&mut client, 1), NOT_ADMITTED);
         assert_eq!(register(&mut client, 2), FINE);
     });
 }
@@ -351,6 +352,19 @@ fn limits_registrations_per_minute() {
         // Somebody from another network is not concerned.
         let stream = connect_from(server.address, [127, 0, 0, 9].into());
         assert_eq!(register(&mut Client::over(server, stream, alpn()).unwrap(), 2), FINE);
+    });
+}
+
+#[test]
+fn limits_registrations_per_identity_per_minute() {
+    with(&[("limits.registrations_per_identity_per_minute", "1")], |server| {
+        let mut client = Client::connect(server);
+        assert_eq!(register(&mut client, 1), FINE);
+        // From whichever network; others are not concerned.
+        let stream = connect_from(server.address, [127, 0, 0, 9].into());
+        let mut elsewhere = Client::over(server, stream, alpn()).unwrap();
+        assert!(is_too_soon(register(&mut elsewhere, 1), 30));
+        assert_eq!(register(&mut client, 2), FINE);
     });
 }
 

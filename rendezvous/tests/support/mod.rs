@@ -380,7 +380,7 @@ impl Client {
         let registration = Registration { endpoints, ttl, listed };
         let identity = person.identity.identity().clone();
         let signature = registration.sign(&person.secret, &identity, &self.exporter);
-        Register { identity, registration, signature }
+        Register { identity, registration, signature, invite: None }
     }
 
     pub(crate) fn register(

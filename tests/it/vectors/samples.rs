@@ -22,6 +22,7 @@ pub(super) fn all() -> Vec<Sample> {
     samples.extend(keeper());
     samples.extend(storing());
     samples.extend(key_packages());
+    samples.extend(registrations());
     samples.extend(rendezvous());
     samples
 }
@@ -279,37 +280,60 @@ fn key_packages() -> Vec<Sample> {
     ]
 }
 
-fn rendezvous() -> Vec<Sample> {
+/// Where alice is.
+const AT: [&str; 3] = ["192.0.2.1:7330", "[2001:db8::1]:7330", "alice.example.org:7330"];
+
+fn registrations() -> Vec<Sample> {
     let alice = alice();
-    let key = alice.identity.key();
-    let endpoints = ["192.0.2.1:7330", "[2001:db8::1]:7330", "alice.example.org:7330"];
-    let registration =
-        Registration { endpoints: endpoint_list(&endpoints), ttl: 3_600, listed: true };
+    let registration = Registration { endpoints: endpoint_list(&AT), ttl: 3_600, listed: true };
     let register = Register {
         identity: alice.identity.identity().clone(),
         registration,
         signature: SignatureBytes::new([0x5A; 64]),
+        invite: None,
     };
-    let register_fields = json!({
-        "identity": identity_fields(alice.identity.identity()),
-        "registration": { "endpoints": endpoints, "ttl": 3_600, "listed": true },
-        "signature": "5a".repeat(64),
-    });
+    let register_fields = |invite: Option<String>| {
+        json!({
+            "identity": identity_fields(alice.identity.identity()),
+            "registration": { "endpoints": AT, "ttl": 3_600, "listed": true },
+            "signature": "5a".repeat(64),
+            "invite": invite,
+        })
+    };
+    let invited = Register { invite: Some(Token::new([0x43; 16])), ..register.clone() };
     let registered = Registered {
         expires_at: NOW,
         renewal_interval: 1_200,
         observed: Some("192.0.2.1:50000".parse().unwrap()),
     };
+    vec![
+        ("register", Message::Register(register), register_fields(None)),
+        (
+            "register, with an invitation",
+            Message::Register(invited),
+            register_fields(Some("43".repeat(16))),
+        ),
+        (
+            "registered",
+            Message::Registered(registered),
+            json!({ "expires_at": NOW.as_millis(), "renewal_interval": 1_200, "observed": "192.0.2.1:50000" }),
+        ),
+    ]
+}
+
+fn rendezvous() -> Vec<Sample> {
+    let alice = alice();
+    let key = alice.identity.key();
     let peer = |online: bool| PeerInfo {
         identity: alice.identity.identity().clone(),
-        endpoints: if online { endpoint_list(&endpoints) } else { List::default() },
+        endpoints: if online { endpoint_list(&AT) } else { List::default() },
         last_seen: NOW,
         online,
     };
     let peer_fields = |online: bool| {
         json!({
             "identity": identity_fields(alice.identity.identity()),
-            "endpoints": if online { endpoints.to_vec() } else { Vec::new() },
+            "endpoints": if online { AT.to_vec() } else { Vec::new() },
             "last_seen": NOW.as_millis(),
             "online": online,
         })
@@ -319,12 +343,6 @@ fn rendezvous() -> Vec<Sample> {
     let servers = ["rendezvous.example.org:7332", "192.0.2.3:7332"];
     let key_text = hex(key.as_bytes());
     vec![
-        ("register", Message::Register(register), register_fields),
-        (
-            "registered",
-            Message::Registered(registered),
-            json!({ "expires_at": NOW.as_millis(), "renewal_interval": 1_200, "observed": "192.0.2.1:50000" }),
-        ),
         (
             "lookup of one",
             Message::Lookup(Lookup::one(key)),

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use sremp_common::id::{Token, hex};
 use sremp_common::text::{
-    ContactLink, RelayLink, decode_contact_link, decode_identity_key, decode_relay_link,
-    encode_contact_link, encode_identity_key, encode_relay_link,
+    ContactLink, RelayLink, decode_contact_link, decode_identity_key, decode_invite,
+    decode_relay_link, encode_contact_link, encode_identity_key, encode_invite, encode_relay_link,
 };
 use sremp_common::wire::{List, encode};
 
@@ -36,6 +36,8 @@ pub(super) fn file() -> File {
     let invited = RelayLink { invite: Some(Token::new([0x78; 16])), ..relay };
     let text = encode_relay_link(&invited);
     add("relay link, with an invitation", "relay link", &text, &encode(&invited));
+    let token = Token::new([0x79; 16]);
+    add("invitation", "invitation", &encode_invite(&token), token.as_bytes());
     for (name, link) in [("contact link", contact_link()), ("contact link, bare", bare_link())] {
         add(name, "contact link", &encode_contact_link(&link), &encode(&link));
     }
@@ -71,6 +73,7 @@ fn accepts(role: &str, text: &str) -> bool {
     match role {
         "id" => decode_identity_key(text).is_ok(),
         "relay link" => decode_relay_link(text).is_ok(),
+        "invitation" => decode_invite(text).is_ok(),
         _ => decode_contact_link(text).is_ok(),
     }
 }
@@ -125,6 +128,12 @@ fn add_other_roles(file: &mut File) {
     add("Bech32 instead of Bech32m", "the constant of BIP 173", "id", &plain_bech32());
     add("an id of 31 bytes", "an identity key has 32 bytes", "id", &with_prefix("sremp", &[7; 31]));
     add("an id of small order", "not an identity key", "id", &with_prefix("sremp", &[0; 32]));
+    add(
+        "an invitation of 17 bytes",
+        "a token has 16 bytes",
+        "invitation",
+        &with_prefix("srempinvite", &[7; 17]),
+    );
     let no_invite = [&[0x93], &encode(&relay_record())[1..], &[0xC0]].concat();
     add(
         "a relay link with nil for an invitation",

@@ -85,6 +85,7 @@ fn rendezvous(number: u8, e: &mut Entropy) -> Message {
                 listed: flag(e),
             },
             signature: SignatureBytes::new(e.array()),
+            invite: option(e, |e| Token::new(e.array())),
         }),
         65 => Message::Registered(Registered {
             expires_at: time(e),

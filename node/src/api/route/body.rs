@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sremp_common::name::Username;
 
-use crate::api::PathPolicy;
+use crate::api::{PathPolicy, ServerOptions};
 
 /// Nothing.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +99,16 @@ pub struct RendezvousNew {
     /// Absolute path of a certificate authority.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// An invitation.
+    #[serde(default)]
+    pub invite: Option<String>,
+}
+
+impl From<ServerOptions> for RendezvousNew {
+    fn from(options: ServerOptions) -> Self {
+        let ServerOptions { server, ca, invite } = options;
+        Self { server: server.to_string(), ca, invite }
+    }
 }
 
 /// `PUT /v1/identity/name`

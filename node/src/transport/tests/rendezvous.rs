@@ -130,7 +130,7 @@ impl Pair {
 }
 
 fn server(endpoint: &str) -> RendezvousServer {
-    RendezvousServer { endpoint: endpoint.parse().unwrap(), ca: None }
+    RendezvousServer { endpoint: endpoint.parse().unwrap(), ca: None, invite: None }
 }
 
 fn servers() -> Message {

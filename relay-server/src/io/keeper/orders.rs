@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sremp_common::id::{IdentityKey, TokenHash};
 use sremp_common::io::control::{Answer, Refused};
+use sremp_common::io::invitations;
 use sremp_common::text::{decode_identity_key, encode_identity_key};
-use sremp_common::time::{Now, Timestamp};
+use sremp_common::time::Now;
 
 use crate::engine::Engine;
 use crate::store::{Invite, Mailbox, Mailboxes, StoreError};
@@ -78,7 +79,11 @@ pub(super) struct Carried {
 
 impl Carried {
     fn read(value: Value) -> Self {
-        Self { answer: Ok(value), is_written: false, ends: None }
+        Self::read_as(Ok(value))
+    }
+
+    fn read_as(answer: Answer) -> Self {
+        Self { answer, is_written: false, ends: None }
     }
 
     fn written(value: Value) -> Self {
@@ -86,7 +91,7 @@ impl Carried {
     }
 
     fn refused(code: &str, message: impl Into<String>) -> Self {
-        Self { answer: Err(Refused::new(code, message)), is_written: false, ends: None }
+        Self::read_as(Err(Refused::new(code, message)))
     }
 }
 
@@ -117,23 +122,17 @@ pub(super) fn carry_out(
         Order::Invite(token, invite) => {
             boxes.expire_invites(now.wall)?;
             if boxes.add_invite(&token, invite)? {
-                Carried::written(shown_invite(&token, &invite))
+                Carried::written(invitations::shown(&token, &invite))
             } else {
-                Carried::refused("refused", "there are too many invitations; revoke some first")
+                Carried::read_as(Err(invitations::too_many()))
             }
         }
-        Order::Invites => {
-            let invites = boxes.invites()?;
-            let good = invites.iter().filter(|(_, invite)| invite.expires_at > now.wall);
-            let shown: Vec<Value> =
-                good.map(|(token, invite)| shown_invite(token, invite)).collect();
-            Carried::read(json!({ "invitations": shown }))
-        }
+        Order::Invites => Carried::read(invitations::list(&boxes.invites()?, now.wall)),
         Order::Revoke(token) => {
             if boxes.remove_invite(&token)? {
-                Carried::written(json!({"revoked": true}))
+                Carried::written(invitations::revoked())
             } else {
-                Carried::refused("not_found", "there is no such invitation, or it is used up")
+                Carried::read_as(Err(invitations::none_such()))
             }
         }
         Order::Expire => {
@@ -199,13 +198,5 @@ fn shown(owner: &IdentityKey, mailbox: &Mailbox, banned: &Banned) -> Value {
         "max_blob": mailbox.max_blob,
         "retention": mailbox.retention,
         "last_stored_at_ms": mailbox.last_stored_at.as_millis(),
-    })
-}
-
-fn shown_invite(token: &TokenHash, invite: &Invite) -> Value {
-    json!({
-        "name": token.to_string(),
-        "uses": invite.uses,
-        "expires_at_ms": Timestamp::as_millis(invite.expires_at),
     })
 }

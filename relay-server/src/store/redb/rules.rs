@@ -2,13 +2,14 @@
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use sremp_common::id::TokenHash;
+use sremp_common::invite::MAX_INVITES;
 use sremp_common::time::Timestamp;
 
 use super::RedbMailboxes;
 use super::backup::Copy;
 use super::rows::{INVITE_ROW, InviteRow};
 use crate::store::StoreError;
-use crate::store::rules::{Invite, MAX_BAN, MAX_BANS, MAX_INVITES, Rules};
+use crate::store::rules::{Invite, MAX_BAN, MAX_BANS, Rules};
 
 const INVITES: TableDefinition<'_, &[u8; 32], &[u8; INVITE_ROW]> =
     TableDefinition::new("relay.invites");
@@ -46,14 +47,11 @@ impl Rules for RedbMailboxes<'_> {
             Some(row) => InviteRow::decode(row.value())?,
             None => return Ok(false),
         };
-        if known.expires_at <= now || known.uses == 0 {
-            return Ok(false);
-        }
-        let uses = known.uses.saturating_sub(1);
-        if uses == 0 {
+        let Some(left) = known.spent(now) else { return Ok(false) };
+        if left.uses == 0 {
             table.remove(token.as_bytes())?;
         } else {
-            table.insert(token.as_bytes(), &InviteRow(Invite { uses, ..known }).encode())?;
+            table.insert(token.as_bytes(), &InviteRow(left).encode())?;
         }
         Ok(true)
     }

@@ -80,6 +80,7 @@ fn config() -> RegistryConfig {
         allow_private_endpoints: false,
         limits: Limits {
             registrations: plenty,
+            registrations_of_identity: plenty,
             new_identities: plenty,
             lookups: plenty,
             list_pages: plenty,
@@ -107,7 +108,7 @@ fn register(number: u64) -> Request {
     let identity = data.sign(&secret).unwrap().identity().clone();
     let registration = Registration { endpoints: List::default(), ttl: 600, listed: false };
     let signature = registration.sign(&secret, &identity, &origin().exporter);
-    Request::Register(Box::new(Register { identity, registration, signature }))
+    Request::Register(Box::new(Register { identity, registration, signature, invite: None }))
 }
 
 /// What is read is read from the disk.

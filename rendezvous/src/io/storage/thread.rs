@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sremp_common::io::Clock;
+use sremp_common::io::control::Answer;
+use sremp_common::io::invitations;
 use sremp_common::io::metrics::Histogram;
-use sremp_common::time::Instant;
+use sremp_common::time::{Instant, Timestamp};
 use sremp_common::wire::{ErrorBody, ErrorCode, Message};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Home, Job, Maintenance, Published};
-use crate::registry::{Registry, RegistryStatus};
+use super::{Home, InviteOrder, Job, Maintenance, Published};
+use crate::registry::{Registry, RegistryStatus, invites};
 use crate::store::{RedbRows, Snapshot, Store, StoreError};
 
 /// Requests of one transaction.
@@ -41,6 +43,7 @@ enum Outcome {
     Answer(oneshot::Sender<Message>, Message),
     Status(oneshot::Sender<RegistryStatus>, RegistryStatus),
     Swept(oneshot::Sender<usize>, usize),
+    Ordered(oneshot::Sender<Answer>, Answer),
 }
 
 /// What is said to whoever asked for something that needs room.
@@ -237,7 +240,11 @@ fn refused_for_want_of_room(job: &mut Job) -> bool {
             false
         }
         Job::Sweep(None) => false,
-        Job::Status(_) | Job::Configure(_) | Job::Sweep(Some(_)) | Job::Maintain(_) => true,
+        Job::Status(_)
+        | Job::Configure(_)
+        | Job::Invitation(..)
+        | Job::Sweep(Some(_))
+        | Job::Maintain(_) => true,
     }
 }
 
@@ -258,13 +265,39 @@ fn carry_out(
             registry.configure(config);
             Ok(None)
         }
+        Job::Invitation(order, answer) => {
+            Ok(Some(Outcome::Ordered(answer, ordered(order, rows, now.wall)?)))
+        }
         Job::Sweep(answer) => {
+            invites::expire(rows, now.wall)?;
             let changed = registry.sweep(rows, now.wall)?;
             tracing::trace!(changed, "swept");
             Ok(answer.map(|answer| Outcome::Swept(answer, changed)))
         }
         Job::Maintain(_) => Ok(None),
     }
+}
+
+fn ordered(
+    order: InviteOrder,
+    rows: &mut RedbRows<'_>,
+    now: Timestamp,
+) -> Result<Answer, StoreError> {
+    Ok(match order {
+        InviteOrder::Add(token, invite) => {
+            let is_kept = invites::add(rows, &token, invite, now)?;
+            if is_kept {
+                Ok(invitations::shown(&token, &invite))
+            } else {
+                Err(invitations::too_many())
+            }
+        }
+        InviteOrder::List => Ok(invitations::list(&invites::all(rows)?, now)),
+        InviteOrder::Revoke(token) => {
+            let was_there = invites::remove(rows, &token)?;
+            if was_there { Ok(invitations::revoked()) } else { Err(invitations::none_such()) }
+        }
+    })
 }
 
 /// Whoever has gone away meanwhile misses the answer.
@@ -278,6 +311,9 @@ fn tell(outcome: Outcome) {
         }
         Outcome::Swept(answer, changed) => {
             let _ = answer.send(changed);
+        }
+        Outcome::Ordered(answer, outcome) => {
+            let _ = answer.send(outcome);
         }
     }
 }
