@@ -38,8 +38,9 @@ const SILENT_AFTER: Duration = Duration::from_secs(1);
 pub enum Path {
     /// To the mailbox in the recipient's own node.
     Direct,
-    /// To the relay at this place of the recipient's list.
-    Relay(usize),
+    /// To this relay of the recipient. By its name, not by a place in a list: the list shrinks while a
+    /// relay has asked to be left alone, and grows again.
+    Relay(IdentityKey),
 }
 
 /// From where an answer came.
@@ -53,13 +54,13 @@ pub enum Way {
 
 /// What a lane may use at the moment; looked up by the caller.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Means {
+pub struct Means<'r> {
     /// A session with the recipient's node is open, and may be used.
     pub session: bool,
     /// Its node may be dialled.
     pub dialable: bool,
-    /// How many of its relays may be used.
-    pub relays: usize,
+    /// Those of its relays that may be used, in order of preference.
+    pub relays: &'r [IdentityKey],
     /// The relay path starts at once.
     pub relay_first: bool,
 }
@@ -85,14 +86,14 @@ pub enum Step {
 }
 
 /// Where a parcel is under way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct UnderWay {
     /// Over the session, since when; until when silence is no sign.
     direct: Option<Instant>,
-    /// To the relay at this place.
-    relay: Option<usize>,
-    /// Relays that got a copy while the session had it.
-    copies: usize,
+    /// To this relay.
+    relay: Option<IdentityKey>,
+    /// Relays that got a copy while the session had it: as many as somebody has.
+    copied: BTreeSet<IdentityKey>,
 }
 
 /// See the module.
@@ -108,9 +109,10 @@ pub struct Lane {
     /// Not before this moment has a session been silent for too long.
     silent_at: Option<Instant>,
     relay_at: Option<Instant>,
-    relay: usize,
-    /// Relays that failed since something last worked.
-    failed_relays: usize,
+    /// The relay in use.
+    relay: Option<IdentityKey>,
+    /// Relays that failed since something last worked, or all had failed.
+    failed_relays: BTreeSet<IdentityKey>,
     wait_until: Option<Instant>,
     pauses: Pauses,
     /// As they were kept last.
@@ -151,13 +153,13 @@ impl Lane {
     }
 
     /// What to do now.
-    pub fn step(&mut self, means: Means, now: Instant) -> Step {
+    pub fn step(&mut self, means: Means<'_>, now: Instant) -> Step {
         let step = self.next_step(means, now);
         self.wake_at = if let Step::Wait(until) = step { until } else { None };
         step
     }
 
-    fn next_step(&mut self, means: Means, now: Instant) -> Step {
+    fn next_step(&mut self, means: Means<'_>, now: Instant) -> Step {
         let room = WINDOW.saturating_sub(self.under_way.len());
         if room == 0 {
             return Step::Wait(None);
@@ -170,20 +172,26 @@ impl Lane {
             self.relay_at = None;
             self.avoid_direct = false;
         }
-        if means.session && !(self.avoid_direct && means.relays > 0) {
+        if means.session && (!self.avoid_direct || means.relays.is_empty()) {
             self.relay_at = None;
             return Step::Send(Path::Direct, room);
         }
-        if means.relays == 0 {
-            return Step::NoPath;
-        }
+        let Some(relay) = self.relay_to_use(means, &BTreeSet::new()) else { return Step::NoPath };
         let at_once = means.relay_first || !means.dialable || self.relayed;
         let relay_at = *self.relay_at.get_or_insert(if at_once { now } else { now + RELAY_AFTER });
         if now < relay_at {
             return Step::Wait(Some(relay_at));
         }
-        self.relay = self.relay.checked_rem(means.relays).unwrap_or(0);
-        Step::Send(Path::Relay(self.relay), room)
+        self.relay = Some(relay);
+        Step::Send(Path::Relay(relay), room)
+    }
+
+    /// The relay that is in use, else the first that has not failed, else the first; none of `but`.
+    fn relay_to_use(&self, means: Means<'_>, but: &BTreeSet<IdentityKey>) -> Option<IdentityKey> {
+        let usable = || means.relays.iter().filter(|relay| !but.contains(relay));
+        let in_use = usable().find(|relay| self.relay.as_ref() == Some(*relay));
+        let good = || usable().find(|relay| !self.failed_relays.contains(relay));
+        in_use.or_else(good).or_else(|| usable().next()).copied()
     }
 
     /// Parcels that failed, at most `room` of them, lowest number first.
@@ -222,11 +230,11 @@ impl Lane {
                 let silent_at = since + SILENT_AFTER;
                 self.silent_at = Some(self.silent_at.map_or(silent_at, |at| at.min(silent_at)));
             }
-            Path::Relay(place) => {
+            Path::Relay(relay) => {
                 if under_way.direct.is_some() {
-                    under_way.copies = under_way.copies.saturating_add(1);
+                    under_way.copied.insert(relay);
                 }
-                under_way.relay = Some(place);
+                under_way.relay = Some(relay);
             }
         }
     }
@@ -238,19 +246,19 @@ impl Lane {
     }
 
     /// What was sent over a session that has been silent since, and which relay gets it, too.
-    pub fn silent(&mut self, means: Means, now: Instant) -> Vec<(u64, Path)> {
+    pub fn silent(&mut self, means: Means<'_>, now: Instant) -> Vec<(u64, Path)> {
         if !self.is_silent(now) {
             return Vec::new();
         }
         self.silent_at = None;
-        let Some(relay) = self.relay.checked_rem(means.relays) else { return Vec::new() };
-        self.relay = relay;
+        self.relay = self.relay_to_use(means, &BTreeSet::new());
         let mut silent = Vec::new();
         for (blob, under_way) in &self.under_way {
             let Some(since) = under_way.direct else { continue };
-            if under_way.relay.is_some() || under_way.copies >= means.relays {
+            if under_way.relay.is_some() {
                 continue;
             }
+            let Some(relay) = self.relay_to_use(means, &under_way.copied) else { continue };
             let silent_at = self.heard_at.map_or(since, |at| at.max(since)) + SILENT_AFTER;
             if silent_at <= now {
                 silent.push((*blob, Path::Relay(relay)));
@@ -261,12 +269,13 @@ impl Lane {
         silent
     }
 
-    /// A further copy of a parcel left to this relay: its failure does not bring the parcel back.
-    pub fn copied(&mut self, blob: u64, relay: IdentityKey) {
-        self.copies.insert((blob, relay));
+    /// A further copy of a parcel is to leave to this relay: its failure does not bring the parcel
+    /// back. False when one is on its way there already.
+    pub fn copied(&mut self, blob: u64, relay: IdentityKey) -> bool {
+        self.copies.insert((blob, relay))
     }
 
-    /// This relay answered: whether what it had was a further copy.
+    /// This relay answered, or what it has is to count: whether what it had was a further copy.
     pub fn copy_answered(&mut self, blob: u64, relay: IdentityKey) -> bool {
         self.copies.remove(&(blob, relay))
     }
@@ -303,7 +312,7 @@ impl Lane {
             self.pauses.dialling.reset();
         }
         self.pauses.sending.reset();
-        self.failed_relays = 0;
+        self.failed_relays.clear();
         self.wait_until = None;
         self.alone = false;
     }
@@ -314,7 +323,7 @@ impl Lane {
         &mut self,
         blob: u64,
         way: Way,
-        means: Means,
+        means: Means<'_>,
         at_least: Duration,
         entropy: &mut Entropy,
         now: Instant,
@@ -338,15 +347,16 @@ impl Lane {
             Way::Direct => {
                 self.relay_at = Some(now);
                 self.avoid_direct = !at_least.is_zero();
-                if self.avoid_direct && means.relays == 0 {
+                if self.avoid_direct && means.relays.is_empty() {
                     self.wait(at_least, entropy, now);
                 }
             }
             // Several parcels that were under way over one relay fail together: count it once.
-            Way::Relay if relay == Some(self.relay) => {
-                self.relay = self.relay.saturating_add(1);
-                self.failed_relays = self.failed_relays.saturating_add(1);
-                if self.failed_relays >= means.relays && is_last {
+            Way::Relay if relay == self.relay => {
+                self.relay = None;
+                self.failed_relays.extend(relay);
+                let has_failed = |relay| self.failed_relays.contains(relay);
+                if means.relays.iter().all(has_failed) && is_last {
                     self.wait(at_least, entropy, now);
                 }
             }
@@ -412,7 +422,7 @@ impl Lane {
             self.wait_until = Some(now + wait);
         }
         self.wake_at = self.wait_until;
-        self.failed_relays = 0;
+        self.failed_relays.clear();
         self.relayed = false;
     }
 

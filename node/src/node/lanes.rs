@@ -96,7 +96,8 @@ impl Node {
         }
         let reach = Reach::of(tx, recipient)?;
         let relays = usable(&reach, lane, now.instant);
-        let means = self.means(tx, recipient, &reach, relays.len())?;
+        let keys = keys(&relays);
+        let means = self.means(tx, recipient, &reach, &keys)?;
         if !means.session && means.dialable && lane.probe_is_due(&mut self.entropy, now.instant) {
             self.transport.probe_peer(*recipient, &reach.candidates(), now);
         }
@@ -133,7 +134,8 @@ impl Node {
     ) -> Result<(), NodeError> {
         let reach = Reach::of(tx, recipient)?;
         let relays = usable(&reach, lane, now.instant);
-        let means = self.means(tx, recipient, &reach, relays.len())?;
+        let keys = keys(&relays);
+        let means = self.means(tx, recipient, &reach, &keys)?;
         for (blob, path) in lane.silent(means, now.instant) {
             match Outbox::parcel(tx, blob)? {
                 Some(parcel) if Outbox::waits(tx, recipient, blob)? => {
@@ -146,19 +148,19 @@ impl Node {
     }
 
     /// What leads to a recipient, as far as policy allows.
-    fn means(
+    fn means<'r>(
         &self,
         tx: &Tx,
         recipient: &IdentityKey,
         reach: &Reach,
-        relays: usize,
-    ) -> Result<Means, NodeError> {
+        relays: &'r [IdentityKey],
+    ) -> Result<Means<'r>, NodeError> {
         let policy = self.path_policy(tx, recipient)?;
         let direct = policy != PathPolicy::Relay;
         Ok(Means {
             session: direct && self.transport.has_session(recipient),
             dialable: direct && !reach.addresses.is_empty(),
-            relays: if policy == PathPolicy::Direct { 0 } else { relays },
+            relays: if policy == PathPolicy::Direct { &[] } else { relays },
             relay_first: reach.prefers_async || policy == PathPolicy::Relay,
         })
     }
@@ -205,8 +207,10 @@ impl Node {
                     None => lane.gone(parcel.blob),
                 }
             }
-            Path::Relay(place) => {
-                let Some(relay) = relays.get(place) else { return Ok(()) };
+            Path::Relay(key) => {
+                let Some(relay) = relays.iter().find(|relay| relay.identity_key == key) else {
+                    return Ok(());
+                };
                 let came_back = lane.has_failed(parcel.blob) || lane.has_under_way(parcel.blob);
                 let company = if lane.alone {
                     Company::Alone
@@ -217,11 +221,15 @@ impl Node {
                 };
                 lane.sent(parcel.blob, path, Duration::ZERO, now.instant);
                 let Parcel { blob, group, .. } = *parcel;
-                self.shipments.add(relay, blob, group, addressed, company, now.instant);
-                let others = relays.iter().enumerate().filter(|(other, _)| *other != place);
-                for (_, other) in others.take(self.config.relay_copies.saturating_sub(1)) {
-                    lane.copied(blob, other.identity_key);
-                    self.shipments.add(other, blob, group, addressed, company, now.instant);
+                // A further copy that is on its way there becomes the one that counts.
+                if !lane.copy_answered(blob, key) {
+                    self.shipments.add(relay, blob, group, addressed, company, now.instant);
+                }
+                let others = relays.iter().filter(|other| other.identity_key != key);
+                for other in others.take(self.config.relay_copies.saturating_sub(1)) {
+                    if lane.copied(blob, other.identity_key) {
+                        self.shipments.add(other, blob, group, addressed, company, now.instant);
+                    }
                 }
             }
         }
@@ -312,14 +320,20 @@ impl Node {
                     self.lanes.entry(recipient).or_default().stored(blob, way, now.instant);
                     stored.push(recipient);
                 }
-                // The first copy decides.
-                Outcome::TryAgain(..) | Outcome::Hopeless(_) if copies.contains(&recipient) => {}
+                // The first copy decides; that this relay wants to be left alone holds all the same.
+                Outcome::TryAgain(at_least, _) if copies.contains(&recipient) => {
+                    let lane = self.lanes.entry(recipient).or_default();
+                    if let Some(relay) = relay.filter(|_| !at_least.is_zero()) {
+                        lane.relay_waits(relay, at_least, now.instant);
+                    }
+                }
+                Outcome::Hopeless(_) if copies.contains(&recipient) => {}
                 Outcome::TryAgain(at_least, trouble) => {
                     let expired = now.wall.since(parcel.made) > parcel.purpose.lifetime();
                     let reach = Reach::of(tx, &recipient)?;
                     let lane = self.lanes.entry(recipient).or_default();
-                    let relays = usable(&reach, lane, now.instant).len();
-                    let means = self.means(tx, &recipient, &reach, relays)?;
+                    let relays = keys(&usable(&reach, lane, now.instant));
+                    let means = self.means(tx, &recipient, &reach, &relays)?;
                     let lane = self.lanes.entry(recipient).or_default();
                     if let Some(relay) = relay.filter(|_| !at_least.is_zero()) {
                         lane.relay_waits(relay, at_least, now.instant);
@@ -458,6 +472,10 @@ impl Node {
 fn usable(reach: &Reach, lane: &Lane, now: Instant) -> Vec<RelayRecord> {
     let relays = reach.relays.iter();
     relays.filter(|relay| !lane.must_wait(&relay.identity_key, now)).cloned().collect()
+}
+
+fn keys(relays: &[RelayRecord]) -> Vec<IdentityKey> {
+    relays.iter().map(|relay| relay.identity_key).collect()
 }
 
 /// The parcels that a lane sends next, failed ones first.
