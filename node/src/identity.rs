@@ -4,6 +4,7 @@
 
 pub mod contact;
 pub mod fellow;
+pub mod lookalike;
 pub mod own;
 pub mod reach;
 pub mod safety;
@@ -11,6 +12,7 @@ pub mod token;
 
 pub use contact::{Contact, Contacts};
 pub use fellow::{Fellow, Fellows};
+pub use lookalike::Lookalikes;
 pub use own::{Own, OwnError};
 pub use reach::{Reach, TokenSource};
 pub use safety::safety_number;

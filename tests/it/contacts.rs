@@ -1,6 +1,7 @@
 //! What a person is told about contacts and members, played on the simulator.
 
-use sremp_node::api::{Change, Command, DoubtKind, EventBody, Reply};
+use sremp_common::name::Username;
+use sremp_node::api::{Change, Command, ContactView, DoubtKind, EventBody, Reply};
 use sremp_sim::World;
 
 use crate::user::{ask, contact, create_group, events, link, send};
@@ -24,7 +25,7 @@ fn c02_an_older_and_a_second_identity_are_told_of() {
     let copy = world.backup(1);
     world.start(1);
     let rename = |world: &mut World, name: &str| {
-        let name = sremp_common::name::Username::new(name).unwrap();
+        let name = Username::new(name).unwrap();
         world.command(1, Command::IdentityRename { name }).unwrap();
         world.pass(A_WHILE);
     };
@@ -90,4 +91,50 @@ fn a_role_that_somebody_has_already_is_refused_in_words() {
     world.command(0, promote()).unwrap();
     world.pass(A_WHILE);
     assert_eq!(refusal(&mut world, promote()), "node2 is an admin already");
+}
+
+#[test]
+fn r16_names_that_look_alike_are_told_apart() {
+    let mut world = World::new(12, 3, 1);
+    let told = |world: &mut World, wanted: Change| {
+        let is_it = |event: &&EventBody| matches!(event, EventBody::Contact { change, .. } if *change == wanted);
+        events(world, 0).iter().filter(is_it).count()
+    };
+    let rename = |world: &mut World, who: usize, name: &str| {
+        let name = Username::new(name).unwrap();
+        world.command(who, Command::IdentityRename { name }).unwrap();
+        world.pass(A_WHILE);
+    };
+    // A Cyrillic letter in the middle: written otherwise, and nobody can see it.
+    rename(&mut world, 1, "alice");
+    rename(&mut world, 2, "al\u{456}ce");
+    world.introduce(1, 0);
+    let alice = contact(&mut world, 0, "alice");
+    assert_eq!(alice.looks_like, None);
+    // As a stranger, and as a contact.
+    world.introduce(0, 2);
+    send(&mut world, 2, "node1", "it is me, alice");
+    world.pass(A_WHILE);
+    let Ok(Reply::Requests(requests)) = world.command(0, Command::RequestsList) else {
+        panic!("no requests")
+    };
+    assert_eq!(requests[0].looks_like, Some(alice.id.clone()));
+    let accept = Command::RequestsAccept { who: requests[0].id.clone() };
+    let other = *ask!(world, 0, accept, Reply::Contact);
+    world.pass(A_WHILE);
+    assert!(!other.name_is_shared);
+    assert_eq!(other.looks_like, Some(alice.id.clone()));
+    assert_eq!(contact(&mut world, 0, &alice.id).looks_like, Some(other.id.clone()));
+    assert_eq!(told(&mut world, Change::NameLookalike), 1);
+    // Nothing is merged, and the name means whose it is.
+    assert_eq!(contact(&mut world, 0, "alice").id, alice.id);
+    // Whoever takes such a name later on is pointed out, too.
+    rename(&mut world, 2, "bob");
+    send(&mut world, 2, "node1", "no, bob");
+    world.pass(A_WHILE);
+    assert_eq!(contact(&mut world, 0, &other.id).looks_like, None);
+    rename(&mut world, 2, "a1ice");
+    send(&mut world, 2, "node1", "yes, alice");
+    world.pass(A_WHILE);
+    assert_eq!(told(&mut world, Change::NameLookalike), 2);
 }

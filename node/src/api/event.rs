@@ -182,6 +182,8 @@ pub enum Change {
     Recovered,
     /// A second contact with a name that is known already.
     NameClash,
+    /// A contact whose name is written otherwise than another one's and looks like it.
+    NameLookalike,
     /// An identity of a contact was refused: an older version was shown as the present one.
     OldIdentity,
     /// An identity of a contact was refused: a second form of the version that is known.

@@ -26,6 +26,7 @@ pub(crate) fn contact(text: &str) -> ContactView {
         safety_number: text.to_owned(),
         relay_allowed: true,
         name_is_shared: true,
+        looks_like: Some(text.to_owned()),
         alias_hides: Some(text.to_owned()),
         doubt: Some(DoubtView { kind: DoubtKind::OldIdentity, version: 2, at: AT }),
     }
@@ -153,7 +154,7 @@ pub(crate) fn identity(text: &str) -> IdentityView {
     }
 }
 
-fn peer(text: &str) -> PeerView {
+pub(crate) fn peer(text: &str) -> PeerView {
     PeerView {
         id: text.to_owned(),
         name: text.to_owned(),
@@ -162,16 +163,18 @@ fn peer(text: &str) -> PeerView {
         online: false,
         last_seen: Some(AT),
         server: text.to_owned(),
+        looks_like: Some(text.to_owned()),
     }
 }
 
-fn request(text: &str) -> RequestView {
+pub(crate) fn request(text: &str) -> RequestView {
     RequestView {
         id: text.to_owned(),
         name: text.to_owned(),
         flags: FlagsView::default(),
         group: Some(text.to_owned()),
         received_at: AT,
+        looks_like: Some(text.to_owned()),
     }
 }
 

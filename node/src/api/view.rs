@@ -217,6 +217,8 @@ pub struct PeerView {
     pub last_seen: Option<Timestamp>,
     /// Which server said so (`HOST:PORT`).
     pub server: String,
+    /// Id of somebody else, a contact, whose name or alias is this name, or looks like it.
+    pub looks_like: Option<String>,
 }
 
 /// A stranger's first contact.
@@ -232,6 +234,8 @@ pub struct RequestView {
     pub group: Option<String>,
     /// When it came.
     pub received_at: Timestamp,
+    /// Id of a contact whose name or alias is this name, or looks like it.
+    pub looks_like: Option<String>,
 }
 
 /// A message was queued, or has come so far.

@@ -5,7 +5,7 @@ use sremp_common::time::Now;
 use super::{Node, NodeError, Output};
 use crate::api::{ApiError, Command, ErrorKind, Reply, Trust};
 use crate::groups::{Change, GroupError, Role};
-use crate::identity::{Contacts, Tokens};
+use crate::identity::{Contacts, Lookalikes, Tokens};
 use crate::store::{StoreError, Tx};
 
 impl Node {
@@ -99,8 +99,10 @@ impl Node {
             }
             Command::ContactList => {
                 let mut views = Vec::new();
-                for contact in Contacts::all(tx)? {
-                    views.push(self.contact_view(tx, &contact)?);
+                let contacts = Contacts::all(tx)?;
+                let names = Lookalikes::of(&contacts);
+                for contact in &contacts {
+                    views.push(self.contact_view_among(tx, contact, &names)?);
                 }
                 Ok(Reply::Contacts(views))
             }

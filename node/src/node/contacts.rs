@@ -15,7 +15,7 @@ use crate::api::{
 use crate::conversations::{Conversation, ConversationId, Invites, Request, Requests};
 use crate::groups::Change as GroupChange;
 use crate::identity::contact::MAX_CONTACTS;
-use crate::identity::{Contact, Contacts, Reach, TokenPurpose, TokenSource, Tokens};
+use crate::identity::{Contact, Contacts, Lookalikes, Reach, TokenPurpose, TokenSource, Tokens};
 use crate::store::Tx;
 
 /// Bytes of an alias.
@@ -106,7 +106,11 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         if self.name_is_shared(tx, contact)? {
-            self.tell_contact(tx, contact, Change::NameClash, now)?;
+            return self.tell_contact(tx, contact, Change::NameClash, now);
+        }
+        let names = Lookalikes::of(&Contacts::all(tx)?);
+        if names.other_than(&contact.key, contact.name()).is_some() {
+            self.tell_contact(tx, contact, Change::NameLookalike, now)?;
         }
         Ok(())
     }
@@ -278,11 +282,14 @@ impl Node {
 
     pub(super) fn requests_list(&self, tx: &Tx) -> Result<Reply, NodeError> {
         let mut views = Vec::new();
+        let names = Lookalikes::of(&Contacts::all(tx)?);
         for request in Requests::open(tx)? {
             let Ok(identity) = request.identity.verify() else { continue };
+            let name = &identity.data().username;
             views.push(RequestView {
                 id: request.from.to_string(),
-                name: identity.data().username.to_string(),
+                name: name.to_string(),
+                looks_like: names.other_than(&request.from, name).map(|other| other.to_string()),
                 flags: identity.data().flags.into(),
                 group: (!request.direct).then_some(request.name),
                 received_at: request.received_at,

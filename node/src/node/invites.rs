@@ -507,6 +507,7 @@ impl Node {
             return Ok(true);
         };
         let first = contact.identity.is_none();
+        let before = contact.name().to_owned();
         let succession = contact.learn(identity);
         match succession {
             sremp_common::identity::Succession::Newer => {
@@ -522,7 +523,8 @@ impl Node {
                     },
                     now,
                 )?;
-                if first {
+                // Somebody who is trusted may take another one's name later on.
+                if first || contact.name() != before {
                     self.warn_of_shared_name(tx, &contact, now)?;
                 }
                 Ok(true)

@@ -19,7 +19,7 @@ pub(super) use self::suggested::Suggested;
 use super::{Call, Node, NodeError, Output};
 use crate::api::{ApiError, PeerView, RendezvousView, Reply};
 use crate::delivery::Backoff;
-use crate::identity::{Contacts, Reach};
+use crate::identity::{Contacts, Lookalikes, Reach};
 use crate::store::{StoreError, Table, Tx, decode_row};
 use crate::transport::{CallError, RendezvousServer, Target};
 
@@ -394,10 +394,12 @@ impl Node {
         match result {
             Ok(Message::LookupResponse(LookupResponse { peers, has_more })) => {
                 let mut last = None;
+                let names = Lookalikes::of(&Contacts::all(tx)?);
                 for peer in peers {
                     let Ok(identity) = peer.identity.verify() else { continue };
                     last = Some(identity.key());
-                    let view = peer_view(tx, &peer, &identity, name.clone().unwrap_or_default())?;
+                    let server = name.clone().unwrap_or_default();
+                    let view = peer_view(tx, &peer, &identity, server, &names)?;
                     let wanted = search.name.as_ref().is_none_or(|name| *name == view.name);
                     let known = search.found.iter().any(|other| other.id == view.id);
                     if wanted && !known && search.found.len() < MAX_FOUND {
@@ -486,11 +488,14 @@ fn peer_view(
     peer: &PeerInfo,
     identity: &sremp_common::identity::VerifiedIdentity,
     server: String,
+    names: &Lookalikes,
 ) -> Result<PeerView, NodeError> {
+    let (key, name) = (identity.key(), &identity.data().username);
     Ok(PeerView {
-        id: identity.key().to_string(),
-        name: identity.data().username.to_string(),
-        alias: Contacts::find(tx, &identity.key())?.and_then(|contact| contact.alias),
+        id: key.to_string(),
+        name: name.to_string(),
+        alias: Contacts::find(tx, &key)?.and_then(|contact| contact.alias),
+        looks_like: names.other_than(&key, name).map(|other| other.to_string()),
         flags: identity.data().flags.into(),
         online: peer.online,
         last_seen: Some(peer.last_seen),

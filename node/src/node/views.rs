@@ -17,7 +17,7 @@ use crate::conversations::{
 };
 use crate::delivery::Outbox;
 use crate::groups;
-use crate::identity::{Contact, Contacts, Fellows, Reach};
+use crate::identity::{Contact, Contacts, Fellows, Lookalikes, Reach};
 use crate::store::Tx;
 
 /// History rows in which the last words of members are looked for.
@@ -115,6 +115,15 @@ impl Node {
         tx: &Tx,
         contact: &Contact,
     ) -> Result<ContactView, NodeError> {
+        self.contact_view_among(tx, contact, &Lookalikes::of(&Contacts::all(tx)?))
+    }
+
+    pub(super) fn contact_view_among(
+        &self,
+        tx: &Tx,
+        contact: &Contact,
+        names: &Lookalikes,
+    ) -> Result<ContactView, NodeError> {
         let identity = contact.verified_identity();
         let data = identity.as_ref().map(|identity| identity.data());
         let reach = Reach::of(tx, &contact.key)?;
@@ -146,6 +155,9 @@ impl Node {
             safety_number: crate::identity::safety_number(&self.own.key(), &contact.key),
             relay_allowed: contact.relay_allowed,
             name_is_shared: self.name_is_shared(tx, contact)?,
+            looks_like: names
+                .other_than(&contact.key, contact.name())
+                .map(|other| other.to_string()),
             alias_hides: Self::hidden_by_alias(tx, contact)?,
             doubt: contact.doubt.map(|doubt| DoubtView {
                 kind: doubt.kind,

@@ -43,6 +43,8 @@ pub struct ContactView {
     pub relay_allowed: bool,
     /// Somebody else in the list has the same name or alias.
     pub name_is_shared: bool,
+    /// Id of another contact whose name or alias is this one's name, or looks like it.
+    pub looks_like: Option<String>,
     /// Id of another contact whose name is this one's alias: the word means this one.
     pub alias_hides: Option<String>,
     /// An identity of theirs that was refused, until the owner has judged their trust anew.

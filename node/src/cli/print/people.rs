@@ -11,7 +11,13 @@ pub(super) fn contacts(views: &[ContactView]) -> String {
     let mut table = Table::default();
     for view in views {
         let name = called(&view.name, view.alias.as_deref(), view.flags.is_machine_account);
-        let warning = if view.name_is_shared { "same name as another contact" } else { "" };
+        let warning = if view.name_is_shared {
+            "same name as another contact"
+        } else if view.looks_like.is_some() {
+            "looks like another contact"
+        } else {
+            ""
+        };
         table.row([&name, trust(view), view.path.word(), &short(&view.id), warning]);
     }
     table.render()
@@ -42,6 +48,11 @@ pub(super) fn contact(view: &ContactView) -> String {
     }
     if view.name_is_shared {
         table.row(["warning", "another contact has the same name: tell them apart by their ids"]);
+    } else if let Some(other) = &view.looks_like {
+        let warning = format!(
+            "this name looks like another contact's, who is {other}: make sure who this is"
+        );
+        table.row(["warning", &warning]);
     }
     if let (Some(hidden), Some(alias)) = (&view.alias_hides, &view.alias) {
         let warning = format!(
@@ -63,7 +74,8 @@ pub(super) fn peers(views: &[PeerView]) -> String {
     for view in views {
         let name = called(&view.name, view.alias.as_deref(), view.flags.is_machine_account);
         let seen = if view.online { "online".to_owned() } else { maybe(view.last_seen) };
-        table.row([&name, &seen, &view.id, &format!("at {}", view.server)]);
+        let alike = alike(view.looks_like.as_deref());
+        table.row([&name, &seen, &view.id, &format!("at {}", view.server), &alike]);
     }
     table.render()
 }
@@ -79,9 +91,15 @@ pub(super) fn requests(views: &[RequestView]) -> String {
             None => "wants to talk to you".to_owned(),
             Some(group) => format!("invites you to the group {group}"),
         };
-        table.row([&utc(view.received_at), &name, &what, &view.id]);
+        let alike = alike(view.looks_like.as_deref());
+        table.row([&utc(view.received_at), &name, &what, &view.id, &alike]);
     }
     table.render()
+}
+
+/// The warning about somebody whose name is, or looks like, that of a contact who is somebody else.
+fn alike(contact: Option<&str>) -> String {
+    contact.map_or_else(String::new, |id| format!("not your contact {}", short(id)))
 }
 
 /// What a person should know, and can do, about an identity that was refused.

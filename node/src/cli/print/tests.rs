@@ -4,7 +4,7 @@ use super::*;
 use crate::api::json::{acts_on_text, to_string};
 use crate::api::{
     ContactView, Direction, GroupState, GroupView, HealingStep, HealingView, MemberView,
-    MessageKind, MessageView, PathState, Reply, Role, Trust, sample,
+    MessageKind, MessageView, PathState, PeerView, Reply, RequestView, Role, Trust, sample,
 };
 
 fn shown(command: &Command, reply: &Reply, show: Show) -> String {
@@ -119,6 +119,7 @@ fn bob() -> ContactView {
         path: PathState::Relay,
         relay_allowed: false,
         name_is_shared: false,
+        looks_like: None,
         alias_hides: None,
         doubt: None,
         ..sample::contact("")
@@ -140,6 +141,24 @@ fn contacts_line_up() {
 Bob                   trusted   relay  sremp1qqqqqqqq
 rain (Weather) [bot]  verified  relay  sremp1qqqqqqqq  same name as another contact";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn r16_somebody_who_looks_like_a_contact_is_pointed_out() {
+    let other = "sremp1zzzzzzzzzzzzzzzz".to_owned();
+    let alike = ContactView { looks_like: Some(other.clone()), ..bob() };
+    let list = Reply::Contacts(vec![alike.clone()]);
+    let text = shown(&Command::ContactList, &list, Show::default());
+    assert!(text.ends_with("looks like another contact"), "{text}");
+    let command = Command::ContactShow { who: "bob".into() };
+    let text = shown(&command, &Reply::Contact(Box::new(alike)), Show::default());
+    assert!(text.contains(&format!("looks like another contact's, who is {other}")), "{text}");
+    let peer = PeerView { looks_like: Some(other.clone()), ..sample::peer("x") };
+    let text = shown(&Command::Peers { name: None }, &Reply::Peers(vec![peer]), Show::default());
+    assert!(text.ends_with("not your contact sremp1zzzzzzzz"), "{text}");
+    let request = RequestView { looks_like: Some(other), ..sample::request("x") };
+    let text = shown(&Command::RequestsList, &Reply::Requests(vec![request]), Show::default());
+    assert!(text.ends_with("not your contact sremp1zzzzzzzz"), "{text}");
 }
 
 #[test]
