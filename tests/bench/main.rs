@@ -23,6 +23,7 @@ mod figure;
 mod groups;
 mod memory;
 mod parts;
+mod registry;
 mod relay;
 mod rendezvous;
 mod throughput;
@@ -44,12 +45,26 @@ pub struct Effort {
     pub relay_ms: u64,
     /// Idle connections at the relay.
     pub connections: usize,
+    /// Mebibytes in the registry of a rendezvous server that is killed.
+    pub stored_mib: u64,
 }
 
-const FULL: Effort =
-    Effort { rounds: 5, trips: 500, messages: 10_000, relay_ms: 3_000, connections: 3_000 };
-const QUICK: Effort =
-    Effort { rounds: 3, trips: 100, messages: 2_000, relay_ms: 700, connections: 1_000 };
+const FULL: Effort = Effort {
+    rounds: 5,
+    trips: 500,
+    messages: 10_000,
+    relay_ms: 3_000,
+    connections: 3_000,
+    stored_mib: 1_024,
+};
+const QUICK: Effort = Effort {
+    rounds: 3,
+    trips: 100,
+    messages: 2_000,
+    relay_ms: 700,
+    connections: 1_000,
+    stored_mib: 64,
+};
 
 fn main() -> ExitCode {
     let mut effort = FULL;
@@ -98,6 +113,7 @@ fn main() -> ExitCode {
         relay::measure(&mut report, effort);
     }
     if wanted("rendezvous") {
+        registry::measure(&mut report, effort);
         rendezvous::measure(&mut report, effort);
     }
     if json {

@@ -24,11 +24,11 @@ const LIMITS: &str = "[server]\nmax_connections_per_network = 10000\n\
     [network]\narrivals_per_minute = 1000000\n[rates]\nnew_mailboxes_per_hour = 0\n";
 
 /// A program beside this one, killed when dropped.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
     /// Starts it, and waits for the line that says that it is ready.
-    fn start(program: &str, arguments: &[&str]) -> (Self, serde_json::Value) {
+    pub(super) fn start(program: &str, arguments: &[&str]) -> (Self, serde_json::Value) {
         let mut child = Command::new(beside(program))
             .args(arguments)
             .stdin(Stdio::null())
@@ -44,7 +44,7 @@ impl Process {
     }
 
     /// Resident bytes.
-    fn resident(&self) -> f64 {
+    pub(super) fn resident(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() * 1024.0
@@ -58,7 +58,7 @@ impl Drop for Process {
     }
 }
 
-fn beside(program: &str) -> PathBuf {
+pub(super) fn beside(program: &str) -> PathBuf {
     std::env::current_exe().unwrap().with_file_name(program)
 }
 
@@ -133,6 +133,6 @@ fn node_bytes() -> f64 {
     process.resident()
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
