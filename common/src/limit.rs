@@ -100,6 +100,12 @@ pub const MAX_ERROR_TEXT: usize = 256;
 
 /// Bytes of the text of one message.
 pub const MAX_TEXT: usize = 64 * 1024;
+/// A reaction to a message: an emoji of many code points, or a short word.
+pub const MAX_REACTION: usize = 64;
+/// Seconds that a message of a conversation with a timer stays at least: enough to read it.
+pub const MIN_LIFETIME: u32 = 60;
+/// And at most: a year. Whoever wants to keep messages for longer keeps them.
+pub const MAX_LIFETIME: u32 = 365 * 86_400;
 /// Members of a group that still confirm delivery: receipts grow with the square.
 pub const MAX_RECEIPT_MEMBERS: usize = 50;
 /// Message ids in one receipt.

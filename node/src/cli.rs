@@ -9,6 +9,7 @@ pub mod print;
 pub mod qr;
 pub mod run;
 pub mod safe;
+mod talk;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sremp_common::name::Username;
 use sremp_common::wire::Endpoint;
+
+pub use talk::{After, Edit, React};
 
 use crate::api::{DEFAULT_HISTORY, Flag, MAX_HISTORY, MessageState, PathPolicy};
 
@@ -73,6 +76,26 @@ pub enum Action {
     },
     /// Messages of a conversation, oldest first
     History(History),
+    /// React to a message
+    React(React),
+    /// Give a message of mine another text
+    Edit(Edit),
+    /// Delete a message of mine, here and at everybody who has it
+    Delete {
+        /// A contact or a group
+        #[arg(value_name = "CONVERSATION")]
+        with: String,
+        /// The message's id
+        message: String,
+    },
+    /// After which time new messages of a conversation vanish; without one, say how it stands
+    Timer {
+        /// A contact or a group
+        #[arg(value_name = "CONVERSATION")]
+        with: String,
+        /// 90s, 30m, 12h, 7d or 4w; `off`: they stay
+        after: Option<After>,
+    },
     /// Mark everything received in a conversation as read
     Read {
         /// A contact or a group

@@ -2,6 +2,7 @@
 //!
 //! Rows and rules only; who must be told what is decided in [`crate::node`].
 
+pub mod change;
 pub mod content;
 pub mod conversation;
 pub mod history;
@@ -9,9 +10,10 @@ pub mod invite;
 pub mod request;
 pub mod unheard;
 
+pub use change::{ChangeKind, ChangeRow, Changes, Target};
 pub use content::{Content, Kind};
 pub use conversation::{Conversation, ConversationId, Standing};
-pub use history::{History, MessageRow};
+pub use history::{History, MessageRow, RowKind};
 pub use invite::{Invite, Invites};
 pub use request::{Request, Requests};
 pub use unheard::Unheard;

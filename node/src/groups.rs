@@ -190,6 +190,21 @@ impl Groups {
         Ok(record.joined_by == Some(*who) && epoch == Some(record.joined_epoch))
     }
 
+    /// Whether somebody was an admin in a state of the group, which is one that is kept: both are in a
+    /// chat of two.
+    ///
+    /// # Errors
+    /// As [`Self::summary`].
+    pub fn was_admin(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        state: StateId,
+        who: &IdentityKey,
+    ) -> Result<bool, GroupError> {
+        Ok(self.view(tx, group, state)?.policy.is_admin(who))
+    }
+
     /// How many members the group has at its tip, ourselves included.
     ///
     /// # Errors

@@ -10,9 +10,11 @@
 //! waited), then the shell commits, and only then drains [`Node::poll_output`]. Batches that let
 //! nothing out may share a transaction with the next.
 
+mod changing;
 mod commands;
 mod contacts;
 mod events;
+mod filing;
 mod follow;
 mod friends;
 mod groups;
@@ -34,6 +36,7 @@ mod sending;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod vanishing;
 mod views;
 mod waiting;
 mod welcomes;
@@ -227,6 +230,10 @@ pub struct Node {
     shipments: Shipments,
     /// Invitations by strangers for which there was no room.
     requests_dropped: u64,
+    /// Changes to what their author had not written.
+    changes_refused: u64,
+    /// When the next message vanishes.
+    vanishing_at: Option<Instant>,
     housekeeping_at: Instant,
     verdict_cursor: Vec<u8>,
 
@@ -290,6 +297,8 @@ impl Node {
             awake: BTreeSet::new(),
             shipments: Shipments::default(),
             requests_dropped: 0,
+            changes_refused: 0,
+            vanishing_at: None,
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),
             untold: Vec::new(),
@@ -305,6 +314,7 @@ impl Node {
         node.load_follow_ups(tx)?;
         node.load_healing(tx, now)?;
         node.load_repair(tx, now)?;
+        node.wake_for_vanishing(tx, now)?;
         node.finish(tx, now)?;
         Ok(node)
     }
@@ -327,6 +337,7 @@ impl Node {
             Input::Timeout => {
                 self.transport.handle_timeout(now);
                 self.attempt(tx, |node, tx| node.handle_timers(tx, now))?;
+                self.attempt(tx, |node, tx| node.vanish(tx, now))?;
                 self.attempt(tx, |node, tx| node.repair(tx, now))?;
                 self.attempt(tx, |node, tx| node.heal(tx, now))?;
                 self.settle_groups(now);
@@ -407,6 +418,7 @@ impl Node {
             .chain(self.gathered.values().map(Gathered::wake_at))
             .chain(self.healing.wake_at())
             .chain(self.unproved_until)
+            .chain(self.vanishing_at)
             .chain(self.unsettled.values().map(follow::Unsettled::until))
             .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])

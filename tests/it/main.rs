@@ -11,6 +11,7 @@
 
 mod backlog;
 mod bombs;
+mod changes;
 mod contacts;
 mod decoders;
 mod dependencies;

@@ -4,7 +4,7 @@ from crypto import ed25519_public, labelled_hash, require, sign, verify
 from identity import RELAYS, USERNAME, Identity
 from wire import (
     ID16, IDENTITY, IDENTITY_KEY, SIGNATURE, U8, U16, U64, X25519_KEY,
-    Bin, List, Optional, Struct, Text, decode, encode,
+    Bin, List, Optional, Struct, Text, Uint, decode, encode,
 )
 
 CERTIFICATE = Struct(body=Bin(256), signature=SIGNATURE)
@@ -13,10 +13,16 @@ CERTIFICATE_BODY = Struct(
     not_before=U64, not_after=U64)
 LEAF = Struct(relays=RELAYS, seal_key=X25519_KEY, token=ID16)
 POLICY = Struct(kind=U8, name=Text(160), admins=List(IDENTITY_KEY, 64))
+LIFETIME = Uint(32, least=60, most=31_536_000)
 CONTENT = Struct(message_id=ID16, kind=U16, lamport=U64, sent_at=U64, body=Bin(66_560))
 BODIES = {
     1: Struct(text=Text(65_536), reply_to=Optional(ID16)),
     2: Struct(identity=IDENTITY),
+    3: Struct(author=IDENTITY_KEY, target=ID16, reaction=Text(64)),
+    4: Struct(target=ID16, text=Text(65_536), lifetime=Optional(LIFETIME)),
+    5: Struct(target=ID16),
+    6: Struct(lifetime=Optional(LIFETIME)),
+    7: Struct(text=Text(65_536), reply_to=Optional(ID16), lifetime=LIFETIME),
 }
 RECEIPT = Struct(**{"from": IDENTITY_KEY}, body=Bin(9_344), signature=SIGNATURE)
 RECEIPT_BODY = Struct(author=IDENTITY_KEY, message_ids=List(ID16, 512), kind=U8, time=U64)

@@ -37,12 +37,12 @@ def depth(value):
 
 
 class Uint:
-    def __init__(self, bits):
-        self.max = 2**bits - 1
+    def __init__(self, bits, least=0, most=None):
+        self.min, self.max = least, 2**bits - 1 if most is None else most
 
     def view(self, value):
         require(isinstance(value, int) and not isinstance(value, bool), "not an integer")
-        require(0 <= value <= self.max, "an integer out of range")
+        require(self.min <= value <= self.max, "an integer out of range")
         return value
 
     build = view

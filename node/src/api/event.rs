@@ -54,6 +54,21 @@ pub enum EventBody {
         /// Why it failed.
         error: Option<String>,
     },
+    /// Something was done to a message after it was written.
+    Changed {
+        /// Id of the message.
+        message_id: String,
+        /// Id of the conversation.
+        conversation: String,
+        /// What.
+        change: MessageChange,
+        /// Id of whoever did it; of a message that vanished, its author.
+        by: String,
+        /// How they are called here.
+        by_name: String,
+        /// The reaction (nothing: taken back), or the new text.
+        text: Option<String>,
+    },
     /// A stranger asks for a first contact.
     Request {
         /// Id of the stranger.
@@ -113,6 +128,8 @@ pub enum EventKind {
     Message,
     /// See [`EventBody::State`].
     State,
+    /// See [`EventBody::Changed`].
+    Changed,
     /// See [`EventBody::Request`].
     Request,
     /// See [`EventBody::Contact`].
@@ -124,7 +141,7 @@ pub enum EventKind {
 }
 
 word::text_form!(EventKind, "a kind of event", {
-    Ready = "ready", Message = "message", State = "state", Request = "request",
+    Ready = "ready", Message = "message", State = "state", Changed = "changed", Request = "request",
     Contact = "contact", Group = "group", Connection = "connection",
 });
 
@@ -136,6 +153,7 @@ impl EventBody {
             Self::Ready { .. } => EventKind::Ready,
             Self::Message(_) => EventKind::Message,
             Self::State { .. } => EventKind::State,
+            Self::Changed { .. } => EventKind::Changed,
             Self::Request { .. } => EventKind::Request,
             Self::Contact { .. } => EventKind::Contact,
             Self::Group { .. } => EventKind::Group,
@@ -148,6 +166,20 @@ impl fmt::Debug for EventBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EventBody({})", self.kind())
     }
+}
+
+/// What was done to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageChange {
+    /// Somebody reacted to it, or took that back.
+    Reaction,
+    /// Its author gave it another text.
+    Edit,
+    /// Its author deleted it.
+    Delete,
+    /// It was here for as long as it was to be.
+    Vanished,
 }
 
 /// What changed about a contact or group.

@@ -11,8 +11,8 @@ use sremp_common::limit::MAX_PICTURE;
 
 use super::{ApiError, Command, DEFAULT_HISTORY, MAX_EVENT_PAGE, MessageState, ServerOptions};
 use body::{
-    Alias, ContactNew, Empty, FlagValue, GroupNew, Members, Message, NameText, Policy, RelayNew,
-    RendezvousNew, TextValue,
+    Alias, ContactNew, Empty, FlagValue, GroupNew, Members, Message, NameText, NewText, Policy,
+    Reaction, RelayNew, RendezvousNew, Seconds, TextValue,
 };
 
 /// Bytes of a request's body: a text of the greatest length with every byte escaped fits.
@@ -133,16 +133,15 @@ fn encode_command(command: &Command) -> HttpForm {
         C::RequestsAccept { who } => form(Post, &["requests", who, "accept"]),
         C::RequestsDecline { who } => form(Post, &["requests", who, "decline"]),
 
-        C::Send { to, text, reply_to } => form(Post, &["messages"]).json(&Message {
-            to: to.clone(),
-            text: text.clone(),
-            reply_to: reply_to.clone(),
-        }),
-        C::MessageShow { id } => form(Get, &["messages", id]),
-        C::History { with, limit, before } => form(Get, &["conversations", with, "messages"])
-            .query("limit", limit)
-            .query_if("before", before.as_ref()),
-        C::MarkRead { with } => form(Post, &["conversations", with, "read"]),
+        C::Send { .. }
+        | C::MessageShow { .. }
+        | C::History { .. }
+        | C::MarkRead { .. }
+        | C::React { .. }
+        | C::Edit { .. }
+        | C::Delete { .. }
+        | C::TimerShow { .. }
+        | C::TimerSet { .. } => encode_talk(command),
         C::Events { after, limit } => {
             form(Get, &["events", "page"]).query_if("after", after.as_ref()).query("limit", limit)
         }
@@ -185,6 +184,39 @@ fn encode_command(command: &Command) -> HttpForm {
         }
         C::IdentityRotateNoiseKey => form(Post, &["identity", "rotate-noise-key"]),
         C::IdentityRotateTokens => form(Post, &["identity", "rotate-tokens"]),
+    }
+}
+
+/// Messages, and what is done to them.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other half has the others")]
+fn encode_talk(command: &Command) -> HttpForm {
+    use Command as C;
+    use Method::{Delete, Get, Post, Put};
+    match command {
+        C::Send { to, text, reply_to } => form(Post, &["messages"]).json(&Message {
+            to: to.clone(),
+            text: text.clone(),
+            reply_to: reply_to.clone(),
+        }),
+        C::MessageShow { id } => form(Get, &["messages", id]),
+        C::History { with, limit, before } => form(Get, &["conversations", with, "messages"])
+            .query("limit", limit)
+            .query_if("before", before.as_ref()),
+        C::MarkRead { with } => form(Post, &["conversations", with, "read"]),
+        C::React { with, message, reaction } => {
+            form(Put, &["conversations", with, "messages", message, "reaction"])
+                .json(&Reaction { reaction: reaction.clone() })
+        }
+        C::Edit { with, message, text } => {
+            form(Put, &["conversations", with, "messages", message, "text"])
+                .json(&NewText { text: text.clone() })
+        }
+        C::Delete { with, message } => form(Delete, &["conversations", with, "messages", message]),
+        C::TimerShow { with } => form(Get, &["conversations", with, "timer"]),
+        C::TimerSet { with, seconds } => {
+            form(Put, &["conversations", with, "timer"]).json(&Seconds { seconds: *seconds })
+        }
+        _ => form(Get, &["conversations"]),
     }
 }
 
@@ -239,6 +271,7 @@ fn decode_command(
 ) -> Result<Option<Command>, ApiError> {
     match segments.first().copied() {
         Some("groups") => about_groups(method, segments, body),
+        Some("conversations") => about_conversations(method, segments, query, body),
         Some("relays" | "rendezvous" | "identity") => about_this_node(method, segments, body),
         _ => about_people(method, segments, query, body),
     }
@@ -298,18 +331,48 @@ fn about_people(
             C::Send { to, text, reply_to }
         }
         (Get, ["messages", id]) => C::MessageShow { id: own(id) },
+        (Get, ["events", "page"]) => C::Events {
+            after: query.take_parsed("after")?,
+            limit: query.take_parsed("limit")?.unwrap_or(MAX_EVENT_PAGE),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(command))
+}
+
+fn about_conversations(
+    method: Method,
+    segments: &[&str],
+    query: &mut Query,
+    body: &[u8],
+) -> Result<Option<Command>, ApiError> {
+    use Command as C;
+    use Method::{Delete, Get, Post, Put};
+    let own = |text: &str| text.to_owned();
+    let command = match (method, segments) {
         (Get, ["conversations", with, "messages"]) => C::History {
             with: own(with),
             limit: query.take_parsed("limit")?.unwrap_or(DEFAULT_HISTORY),
             before: query.take("before"),
         },
         (Post, ["conversations", with, "read"]) => {
-            empty().map(|_| C::MarkRead { with: own(with) })?
+            json::<Empty>(body).map(|_| C::MarkRead { with: own(with) })?
         }
-        (Get, ["events", "page"]) => C::Events {
-            after: query.take_parsed("after")?,
-            limit: query.take_parsed("limit")?.unwrap_or(MAX_EVENT_PAGE),
-        },
+        (Put, ["conversations", with, "messages", message, "reaction"]) => {
+            let Reaction { reaction } = json(body)?;
+            C::React { with: own(with), message: own(message), reaction }
+        }
+        (Put, ["conversations", with, "messages", message, "text"]) => {
+            let NewText { text } = json(body)?;
+            C::Edit { with: own(with), message: own(message), text }
+        }
+        (Delete, ["conversations", with, "messages", message]) => {
+            C::Delete { with: own(with), message: own(message) }
+        }
+        (Get, ["conversations", with, "timer"]) => C::TimerShow { with: own(with) },
+        (Put, ["conversations", with, "timer"]) => {
+            C::TimerSet { with: own(with), seconds: json::<Seconds>(body)?.seconds }
+        }
         _ => return Ok(None),
     };
     Ok(Some(command))

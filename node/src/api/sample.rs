@@ -88,6 +88,7 @@ pub(crate) fn status(text: &str) -> StatusView {
         rendezvous: vec![rendezvous(text)],
         outbox: 2,
         requests: 1,
+        refused_changes: 3,
         work: vec![work(text)],
         started_at: AT,
     }
@@ -109,6 +110,15 @@ pub(crate) fn message(text: &str) -> MessageView {
         state: MessageState::Queued,
         error: Some(text.to_owned()),
         final_state: MessageState::Read,
+        edited_at: Some(AT),
+        reactions: vec![ReactionView {
+            reaction: text.to_owned(),
+            count: 2,
+            mine: true,
+            from: vec![PersonView { id: text.to_owned(), name: text.to_owned() }],
+        }],
+        lifetime: Some(3600),
+        vanishes_at: Some(AT),
         recipients: vec![RecipientView {
             id: text.to_owned(),
             name: text.to_owned(),
@@ -200,6 +210,14 @@ pub(crate) fn events(text: &str) -> Vec<EventBody> {
             state: MessageState::Sent,
             error: some(),
         },
+        EventBody::Changed {
+            message_id: own(),
+            conversation: own(),
+            change: MessageChange::Reaction,
+            by: own(),
+            by_name: own(),
+            text: some(),
+        },
         EventBody::Request { id: own(), name: own(), flags: FlagsView::default(), group: some() },
         EventBody::Contact { id: own(), name: own(), alias: some(), change: Change::Renamed },
         EventBody::Group {
@@ -229,8 +247,18 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
     let me = || Reply::Identity(Box::new(identity(text)));
     let link = LinkView { link: own(), kind: LinkKind::Once };
     let sent = SentView { message_id: own(), conversation: own(), state: MessageState::Queued };
-    let kinds =
-        [MessageKind::Text, MessageKind::Reaction, MessageKind::Notice, MessageKind::Unsupported];
+    let kinds = [
+        MessageKind::Text,
+        MessageKind::Timer,
+        MessageKind::Deleted,
+        MessageKind::Reaction,
+        MessageKind::Edit,
+        MessageKind::Delete,
+        MessageKind::Notice,
+        MessageKind::Unsupported,
+    ];
+    let timer = TimerView { conversation: own(), seconds: Some(90) };
+    let changed = |reply: &SentView| Reply::Sent(reply.clone());
     let history = kinds.map(|kind| MessageView { kind, ..message(text) }).to_vec();
     vec![
         (C::Status, Reply::Status(Box::new(status(text)))),
@@ -250,6 +278,11 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::RequestsList, Reply::Requests(vec![request(text)])),
         (C::RequestsAccept { who: own() }, a_contact()),
         (C::RequestsDecline { who: own() }, Reply::Done {}),
+        (C::React { with: own(), message: own(), reaction: Some(own()) }, changed(&sent)),
+        (C::Edit { with: own(), message: own(), text: own() }, changed(&sent)),
+        (C::Delete { with: own(), message: own() }, changed(&sent)),
+        (C::TimerSet { with: own(), seconds: Some(90) }, changed(&sent)),
+        (C::TimerShow { with: own() }, Reply::Timer(timer)),
         (C::Send { to: own(), text: own(), reply_to: None }, Reply::Sent(sent)),
         (C::MessageShow { id: own() }, Reply::Message(Box::new(message(text)))),
         (C::History { with: own(), limit: 9, before: None }, Reply::Messages(history)),

@@ -68,6 +68,7 @@ fn every_event_has_kind_number_and_time_beside_its_fields() {
     for (body, kind) in sample::events("x").into_iter().zip([
         EventKind::Message,
         EventKind::State,
+        EventKind::Changed,
         EventKind::Request,
         EventKind::Contact,
         EventKind::Group,
@@ -113,7 +114,7 @@ fn errors_have_fixed_codes() {
 #[test]
 fn words_are_the_same_in_json_and_on_the_command_line() {
     use clap::ValueEnum;
-    fn check<T: ValueEnum + Serialize + fmt::Display>() {
+    fn check<T: ValueEnum + Serialize + std::fmt::Display>() {
         for variant in T::value_variants() {
             let shown = variant.to_string();
             assert_eq!(value(variant), Value::from(shown.as_str()));

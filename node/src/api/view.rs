@@ -4,6 +4,7 @@
 //! Messages are recorded with their events: what is added to them later needs a default.
 
 mod contact;
+mod message;
 mod status;
 
 use std::fmt;
@@ -12,9 +13,13 @@ use serde::{Deserialize, Serialize};
 use sremp_common::identity::{Flags, RelayRecord};
 use sremp_common::time::Timestamp;
 
-use super::{Event, MessageState, word};
+use super::{Event, word};
 
 pub use self::contact::{ContactView, DoubtKind, DoubtView, RemovedView};
+pub use self::message::{
+    Direction, MessageKind, MessageView, PersonView, ReactionView, RecipientView, SentView,
+    TimerView,
+};
 pub use self::status::{SessionView, StatusView, WorkView};
 
 /// The answer to a command.
@@ -43,6 +48,8 @@ pub enum Reply {
     Message(Box<MessageView>),
     /// Messages, oldest first.
     Messages(Vec<MessageView>),
+    /// After which time messages of a conversation vanish.
+    Timer(TimerView),
     /// Recorded events.
     Events(EventPage),
     /// One group.
@@ -75,6 +82,7 @@ impl Reply {
             Self::Sent(_) => "sent",
             Self::Message(_) => "message",
             Self::Messages(_) => "messages",
+            Self::Timer(_) => "timer",
             Self::Events(_) => "events",
             Self::Group(_) => "group",
             Self::Groups(_) => "groups",
@@ -236,112 +244,6 @@ pub struct RequestView {
     pub received_at: Timestamp,
     /// Id of a contact whose name or alias is this name, or looks like it.
     pub looks_like: Option<String>,
-}
-
-/// A message was queued, or has come so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentView {
-    /// Id of the message.
-    pub message_id: String,
-    /// Id of the conversation: the contact's, or the group's.
-    pub conversation: String,
-    /// How far it has come.
-    pub state: MessageState,
-}
-
-/// What a row of history is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageKind {
-    /// A text; an answer when `reply_to` is there.
-    Text,
-    /// An emoji about the message in `reply_to`.
-    Reaction,
-    /// Something happened to the conversation itself: members came or went, it was renamed.
-    Notice,
-    /// A kind that this version does not know.
-    #[serde(other)]
-    Unsupported,
-}
-
-word::text_form!(MessageKind, "a kind of message", {
-    Text = "text", Reaction = "reaction", Notice = "notice", Unsupported = "unsupported",
-});
-
-/// Which way something went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// To this node.
-    In,
-    /// From this node.
-    Out,
-}
-
-word::text_form!(Direction, "a direction", { In = "in", Out = "out" });
-
-/// One row of history.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MessageView {
-    /// Id of the message.
-    pub message_id: String,
-    /// Id of the conversation: the contact's, or the group's.
-    pub conversation: String,
-    /// What it is.
-    pub kind: MessageKind,
-    /// Id of the author.
-    pub from: String,
-    /// How the author is called here: alias, else name.
-    pub from_name: String,
-    /// The author is a bot, as far as known here.
-    #[serde(default)] // younger than the first recorded events
-    pub from_is_machine_account: bool,
-    /// Which way it went.
-    pub direction: Direction,
-    /// The text; for a notice, the sentence that says what happened.
-    pub text: String,
-    /// Id of the message that it answers.
-    pub reply_to: Option<String>,
-    /// When its author sent it, by the author's clock.
-    pub sent_at: Timestamp,
-    /// When it came; [`None`] for own messages.
-    pub received_at: Option<Timestamp>,
-    /// How far it has come; in a group, the least of its members'.
-    pub state: MessageState,
-    /// Why it failed, or what it waits for.
-    pub error: Option<String>,
-    /// How far it can come: in groups whose members no longer confirm, `sent` is the end.
-    pub final_state: MessageState,
-    /// Own messages: how far each recipient's copy has come. Empty in history.
-    pub recipients: Vec<RecipientView>,
-}
-
-/// Everything but what was said.
-impl fmt::Debug for MessageView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageView")
-            .field("message_id", &self.message_id)
-            .field("kind", &self.kind)
-            .field("direction", &self.direction)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How far one recipient's copy of a message has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecipientView {
-    /// Id.
-    pub id: String,
-    /// How they are called here.
-    pub name: String,
-    /// They are a bot, as far as known here.
-    #[serde(default)] // younger than the first recorded events
-    pub is_machine_account: bool,
-    /// How far.
-    pub state: MessageState,
-    /// Why it failed, or what it waits for.
-    pub error: Option<String>,
 }
 
 /// Some recorded events, and where the record begins and ends.

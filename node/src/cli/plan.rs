@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Action, Contact, Group, History, Identity, Init, Link, LinkAction, Relay, Rendezvous, Requests,
-    Send, Server, Switch, WaitFor,
+    Action, After, Contact, Edit, Group, History, Identity, Init, Link, LinkAction, React, Relay,
+    Rendezvous, Requests, Send, Server, Switch, WaitFor,
 };
 use crate::api::{Command, InitOptions, ServerOptions};
 
@@ -36,6 +36,15 @@ pub enum Plan {
         wait: Option<WaitFor>,
         /// How many seconds.
         timeout: u32,
+    },
+    /// Give a message another text.
+    Edit {
+        /// A contact or a group.
+        with: String,
+        /// Id of the message.
+        message: String,
+        /// The text; [`None`]: standard input.
+        text: Option<String>,
     },
     /// Follow events.
     Watch {
@@ -105,6 +114,15 @@ pub fn plan(action: Action, here: &Path) -> Plan {
             command: Command::History { with, limit, before },
             show: Show { ids, ..Show::default() },
         },
+        Action::React(React { with, message, reaction, none: _ }) => {
+            Command::React { with, message, reaction }.into()
+        }
+        Action::Edit(Edit { with, message, text }) => Plan::Edit { with, message, text },
+        Action::Delete { with, message } => Command::Delete { with, message }.into(),
+        Action::Timer { with, after: None } => Command::TimerShow { with }.into(),
+        Action::Timer { with, after: Some(After(seconds)) } => {
+            Command::TimerSet { with, seconds }.into()
+        }
         Action::Read { with } => Command::MarkRead { with }.into(),
         Action::Watch { after } => Plan::Watch { after },
         Action::Group(action) => group(action).into(),

@@ -47,7 +47,12 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
         C::ContactList => people::contacts(&parse::<Vec<_>>(answer)?),
         C::Peers { .. } => people::peers(&parse::<Vec<_>>(answer)?),
         C::RequestsList => people::requests(&parse::<Vec<_>>(answer)?),
-        C::Send { .. } => sent(&parse(answer)?),
+        C::Send { .. }
+        | C::React { .. }
+        | C::Edit { .. }
+        | C::Delete { .. }
+        | C::TimerSet { .. } => sent(&parse(answer)?),
+        C::TimerShow { .. } => talk::timer(&parse(answer)?),
         C::MessageShow { .. } => talk::message(&parse(answer)?),
         C::History { .. } => talk::history(&parse::<Vec<_>>(answer)?, show.ids),
         C::GroupList => talk::groups(&parse::<Vec<_>>(answer)?),
@@ -112,6 +117,10 @@ fn status(view: &StatusView) -> String {
     table.row(["advertised", &listed(&view.advertised)]);
     table.row(["outbox", &counted(view.outbox, "message", "")]);
     table.row(["requests", &counted(view.requests, "request", "; see: sremp requests list")]);
+    if view.refused_changes > 0 {
+        let text = format!("{} by others than the author, in vain", view.refused_changes);
+        table.row(["edits refused", &text]);
+    }
     for work in &view.work {
         let per_cent = work.tried.saturating_mul(100).checked_div(work.expected).unwrap_or(0);
         let text = format!(

@@ -143,6 +143,10 @@ fn act(line: CommandLine, shell: Shell, streams: &mut Streams<'_>) -> Result<(),
             let wait = wait.map(|state| Wait { state: state.into(), timeout });
             send(&home, json, command, wait, streams)
         }
+        Plan::Edit { with, message, text } => {
+            let text = checked(text.map_or_else(|| read_text(streams), Ok)?)?;
+            ask(&home, json, Command::Edit { with, message, text }, Show::default(), streams)
+        }
         Plan::Watch { after } => watch(&home, after, streams),
         Plan::Chat { .. } => Err(not_yet("the terminal user interface")),
         Plan::Export { .. } => Err(not_yet("the export of an identity")),

@@ -56,6 +56,15 @@ fn every_action_means_its_command() {
         ("requests list", C::RequestsList),
         ("requests accept bob", C::RequestsAccept { who: who() }),
         ("requests decline bob", C::RequestsDecline { who: who() }),
+        (
+            "react bob 00ff +1",
+            C::React { with: who(), message: s("00ff"), reaction: Some(s("+1")) },
+        ),
+        ("react bob 00ff --none", C::React { with: who(), message: s("00ff"), reaction: None }),
+        ("delete bob 00ff", C::Delete { with: who(), message: s("00ff") }),
+        ("timer bob", C::TimerShow { with: who() }),
+        ("timer bob 2h", C::TimerSet { with: who(), seconds: Some(7200) }),
+        ("timer bob off", C::TimerSet { with: who(), seconds: None }),
         ("message 00ff", C::MessageShow { id: s("00ff") }),
         ("history bob", C::History { with: who(), limit: 50, before: None }),
         (

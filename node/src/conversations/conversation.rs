@@ -1,9 +1,11 @@
 //! Conversations: with one contact, or of a group. Each stands on MLS groups.
 
 use serde::{Deserialize, Serialize};
-use sremp_common::id::{GroupId, IdentityKey};
+use sremp_common::id::{GroupId, IdentityKey, MessageId};
 use sremp_common::time::Timestamp;
 
+use super::content::Lifetime;
+use super::history::MessageRow;
 use crate::groups::{LostWork, StateId};
 use crate::store::{StoreError, Table, Tx, decode_row};
 
@@ -68,6 +70,15 @@ pub struct ProfileSent {
     pub at: Timestamp,
 }
 
+/// What was said about the time after which messages vanish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// After which; nothing: they stay.
+    pub lifetime: Option<Lifetime>,
+    /// Where it stands in the history, with author and id.
+    pub place: (u64, IdentityKey, MessageId),
+}
+
 /// What is kept about a conversation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Conversation {
@@ -112,6 +123,15 @@ pub struct Conversation {
     /// Where it was sent last.
     #[serde(default)]
     pub profile_sent: Option<ProfileSent>,
+    /// The highest number of a message that we wrote, whether it is still here or has vanished.
+    #[serde(default)]
+    pub written: u64,
+    /// After which time its messages vanish: what was said last about that.
+    #[serde(default)]
+    pub timer: Option<Timer>,
+    /// We have added somebody who does not know the timer yet: it is to be said again.
+    #[serde(default)]
+    pub timer_due: bool,
 }
 
 impl Conversation {
@@ -133,6 +153,9 @@ impl Conversation {
             profile_due: false,
             introduce: false,
             profile_sent: None,
+            written: 0,
+            timer: None,
+            timer_due: false,
         }
     }
 
@@ -192,10 +215,30 @@ impl Conversation {
         Ok(all)
     }
 
-    /// The number of the next own message: after everything seen, and not before our own clock.
+    /// The number of the next line: after everything seen, and not before our own clock.
     pub fn next_lamport(&mut self, now: Timestamp) -> u64 {
         self.lamport = self.lamport.saturating_add(1).max(now.as_millis());
         self.lamport
+    }
+
+    /// A timer's row is in the history: the last one in its order is in force.
+    pub fn set_timer(&mut self, row: &MessageRow) {
+        let place = (row.lamport, row.from, row.message_id);
+        if self.timer.is_none_or(|timer| timer.place < place) {
+            self.timer = Some(Timer { lifetime: row.lifetime, place });
+        }
+    }
+
+    /// How long messages that are written now stay.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        self.timer.and_then(|timer| timer.lifetime)
+    }
+
+    /// The number of the next message of ours.
+    pub fn write_lamport(&mut self, now: Timestamp) -> u64 {
+        self.written = self.next_lamport(now);
+        self.written
     }
 
     /// Takes a number that a message came with; answers the number that it is filed under.

@@ -7,11 +7,39 @@ use serde::{Deserialize, Serialize};
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
 use sremp_common::time::Timestamp;
 
+use super::content::Lifetime;
 use super::conversation::ConversationId;
 use crate::api::MessageState;
 use crate::delivery::Parcel;
 use crate::groups::StateId;
 use crate::store::{StoreError, Table, Tx, decode_row};
+
+/// Messages under one id that are looked at: their authors choose ids, and only a liar chooses one
+/// that is in use.
+const MAX_NAMESAKES: usize = 16;
+
+/// What a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowKind {
+    /// A text.
+    Text,
+    /// Something happened to the conversation; written by this node.
+    Notice,
+    /// From then on messages vanish after another time, or not any more.
+    Timer,
+    /// What its author has deleted: nothing of it is left.
+    Deleted,
+    /// Our reaction to a message; not shown by itself.
+    Reaction,
+    /// Our edit of a message; not shown by itself.
+    Edit,
+    /// Our wish that a message is deleted; not shown by itself.
+    Delete,
+    /// A kind of a newer version.
+    #[serde(other)]
+    Unknown,
+}
 
 /// A message as it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,15 +50,15 @@ pub struct MessageRow {
     pub conversation: ConversationId,
     /// Where it stands there.
     pub lamport: u64,
-    /// Kind by name: text, unknown.
-    pub kind: String,
+    /// What it is.
+    pub kind: RowKind,
     /// The author, as MLS authenticated it.
     pub from: IdentityKey,
     /// We wrote it.
     pub outgoing: bool,
     /// What it says.
     pub text: String,
-    /// The message that it answers.
+    /// The message that it answers, or changes.
     pub reply_to: Option<MessageId>,
     /// The author's clock.
     pub sent_at: Timestamp,
@@ -47,6 +75,21 @@ pub struct MessageRow {
     pub sealed_in: Option<(GroupId, StateId)>,
     /// Recipients confirm delivery; false in groups too large for it.
     pub receipts: bool,
+    /// Who wrote the message that it changes.
+    #[serde(default)]
+    pub about: Option<IdentityKey>,
+    /// When its text was replaced, by its author's clock.
+    #[serde(default)]
+    pub edited_at: Option<Timestamp>,
+    /// How long it stays; of a timer's row: how long messages do from then on.
+    #[serde(default)]
+    pub lifetime: Option<Lifetime>,
+    /// When it vanishes, by our clock.
+    #[serde(default)]
+    pub vanishes_at: Option<Timestamp>,
+    /// Events that hold its text: the one of its coming, and the one of its last edit.
+    #[serde(default)]
+    pub told: Vec<u64>,
 }
 
 impl MessageRow {
@@ -58,6 +101,41 @@ impl MessageRow {
         key.extend_from_slice(self.from.as_bytes());
         key.extend_from_slice(self.message_id.as_bytes());
         key
+    }
+
+    /// Whether people see it as a line of the history.
+    #[must_use]
+    pub const fn is_shown(&self) -> bool {
+        !matches!(self.kind, RowKind::Reaction | RowKind::Edit | RowKind::Delete)
+    }
+
+    /// Whether somebody wrote it: it can be reacted to, and deleted.
+    #[must_use]
+    pub const fn is_written(&self) -> bool {
+        matches!(self.kind, RowKind::Text | RowKind::Unknown)
+    }
+
+    /// Whether it is ours, and there is something of it that can be sent.
+    #[must_use]
+    pub const fn can_be_sent(&self) -> bool {
+        self.outgoing
+            && match self.kind {
+                RowKind::Text
+                | RowKind::Timer
+                | RowKind::Reaction
+                | RowKind::Edit
+                | RowKind::Delete => true,
+                RowKind::Notice | RowKind::Deleted | RowKind::Unknown => false,
+            }
+    }
+
+    /// Makes a tombstone of it: it keeps its place, and nothing of what it said.
+    pub fn bury(&mut self) {
+        self.kind = RowKind::Deleted;
+        self.text = String::new();
+        self.reply_to = None;
+        self.edited_at = None;
+        self.told = Vec::new();
     }
 
     /// Moves recipients forward; answers whether the whole message moved. A state never moves
@@ -145,6 +223,71 @@ impl History {
             Some((_, key)) => tx.read(Table::Messages, &key),
             None => Ok(None),
         }
+    }
+
+    /// The message under an id in one conversation, whoever wrote it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find_in(
+        tx: &Tx,
+        conversation: ConversationId,
+        id: &MessageId,
+    ) -> Result<Option<MessageRow>, StoreError> {
+        for (_, key) in tx.scan_prefix(Table::MessageIndex, id.as_bytes(), MAX_NAMESAKES)? {
+            let row = tx.read::<MessageRow>(Table::Messages, &key)?;
+            if let Some(row) = row.filter(|row| row.conversation == conversation && row.is_shown())
+            {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a message of an author came once under this id, even if it has vanished since.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn has_seen(tx: &Tx, id: &MessageId, from: &IdentityKey) -> Result<bool, StoreError> {
+        Ok(tx.get(Table::MessageIndex, &index_key(id, from))?.is_some())
+    }
+
+    /// Deletes a message that vanishes. What is left is that it was here, so that it does not come
+    /// again.
+    pub fn vanish(tx: &Tx, row: &MessageRow) {
+        tx.delete(Table::Messages, &row.key());
+    }
+
+    /// Deletes a message of ours as if it had never been: something later has taken its place.
+    pub fn remove(tx: &Tx, row: &MessageRow) {
+        tx.delete(Table::Messages, &row.key());
+        tx.delete(Table::MessageIndex, &index_key(&row.message_id, &row.from));
+    }
+
+    /// As [`Self::page`], but only what people see.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn page_shown(
+        tx: &Tx,
+        conversation: ConversationId,
+        before: Option<&MessageRow>,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        let mut shown = Vec::new();
+        let mut before = before.cloned();
+        loop {
+            let rows = Self::page(tx, conversation, before.as_ref(), limit)?;
+            let was_all = rows.len() < limit;
+            before = rows.first().cloned();
+            shown.extend(rows.into_iter().rev().filter(MessageRow::is_shown));
+            if was_all || shown.len() >= limit {
+                break;
+            }
+        }
+        shown.truncate(limit);
+        shown.reverse();
+        Ok(shown)
     }
 
     /// The newest `limit` messages before one (or the newest of all), oldest first.

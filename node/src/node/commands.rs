@@ -66,6 +66,13 @@ impl Node {
                 self.history(tx, &with, limit, before.as_deref())
             }
             Command::MarkRead { with } => self.mark_read(tx, &with, now),
+            Command::React { with, message, reaction } => {
+                self.react(tx, &with, &message, reaction.as_deref(), now)
+            }
+            Command::Edit { with, message, text } => self.edit(tx, &with, &message, &text, now),
+            Command::Delete { with, message } => self.delete(tx, &with, &message, now),
+            Command::TimerShow { with } => self.timer_show(tx, &with),
+            Command::TimerSet { with, seconds } => self.timer_set(tx, &with, seconds, now),
             Command::Events { after, limit } => Self::events(tx, after, limit, now),
             Command::RequestsList => self.requests_list(tx),
             Command::RequestsAccept { who } => self.request_accept(tx, &who, now),

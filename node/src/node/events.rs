@@ -5,7 +5,8 @@ use sremp_common::time::Now;
 
 use super::{Node, NodeError};
 use crate::api::{
-    Change, ConnectionKind, Event, EventBody, EventPage, MAX_EVENT_PAGE, MessageState, Reply,
+    Change, ConnectionKind, Event, EventBody, EventPage, MAX_EVENT_PAGE, MessageKind, MessageState,
+    Reply,
 };
 use crate::conversations::{Conversation, ConversationId, MessageRow};
 use crate::identity::Contact;
@@ -18,6 +19,16 @@ const ROW_NEXT: &[u8] = b"next-event";
 impl Node {
     /// Records an event, and tells it once it is durable.
     pub(super) fn tell(&mut self, tx: &Tx, body: EventBody, now: Now) -> Result<(), NodeError> {
+        self.tell_numbered(tx, body, now).map(|_| ())
+    }
+
+    /// As [`Self::tell`]; answers the event's number.
+    pub(super) fn tell_numbered(
+        &mut self,
+        tx: &Tx,
+        body: EventBody,
+        now: Now,
+    ) -> Result<u64, NodeError> {
         let seq: u64 = tx.read(Table::Meta, ROW_NEXT)?.unwrap_or(1);
         tx.write(Table::Meta, ROW_NEXT, &seq.saturating_add(1))?;
         let event = Event { seq, at: now.wall, body };
@@ -27,6 +38,30 @@ impl Node {
             tx.delete(Table::Events, &old.to_be_bytes());
         }
         self.untold.push(event);
+        Ok(seq)
+    }
+
+    /// Takes what was said out of a recorded event: its message was edited, deleted, or has vanished.
+    pub(super) fn blank_event(tx: &Tx, seq: u64) -> Result<(), NodeError> {
+        let key = seq.to_be_bytes();
+        let Some(json) = tx.get(Table::Events, &key)? else { return Ok(()) };
+        let Ok(mut event) = serde_json::from_slice::<Event>(&json) else { return Ok(()) };
+        match &mut event.body {
+            EventBody::Message(view) => {
+                view.kind = MessageKind::Deleted;
+                view.text = String::new();
+                view.reply_to = None;
+            }
+            EventBody::Changed { text, .. } => *text = None,
+            EventBody::Ready { .. }
+            | EventBody::State { .. }
+            | EventBody::Request { .. }
+            | EventBody::Contact { .. }
+            | EventBody::Group { .. }
+            | EventBody::Connection { .. } => return Ok(()),
+        }
+        let json = serde_json::to_vec(&event).map_err(|_| StoreError::Encode(Table::Events))?;
+        tx.put(Table::Events, &key, json);
         Ok(())
     }
 
@@ -59,9 +94,9 @@ impl Node {
         tx: &Tx,
         row: &MessageRow,
         now: Now,
-    ) -> Result<(), NodeError> {
+    ) -> Result<u64, NodeError> {
         let view = self.message_view(tx, row, false)?;
-        self.tell(tx, EventBody::Message(Box::new(view)), now)
+        self.tell_numbered(tx, EventBody::Message(Box::new(view)), now)
     }
 
     pub(super) fn tell_state(

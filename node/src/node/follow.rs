@@ -100,7 +100,8 @@ impl Node {
     pub(super) fn load_follow_ups(&mut self, tx: &Tx) -> Result<(), NodeError> {
         for conversation in Conversation::all(tx)? {
             let waiting = tx.scan_prefix(Table::Intents, &conversation.id.to_key(), 1)?;
-            if conversation.redo.is_empty() && waiting.is_empty() && !conversation.profile_due {
+            let is_due = conversation.profile_due || conversation.timer_due;
+            if conversation.redo.is_empty() && waiting.is_empty() && !is_due {
                 continue;
             }
             for group in conversation.groups {
@@ -143,6 +144,7 @@ impl Node {
                 None => Ok(()),
             })?;
             self.attempt(tx, |node, tx| node.send_due_profile(tx, &group, now))?;
+            self.attempt(tx, |node, tx| node.send_due_timer(tx, &group, now))?;
         }
         Ok(())
     }

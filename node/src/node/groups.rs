@@ -10,7 +10,7 @@ use sremp_common::wire::List;
 use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{
-    Conversation, ConversationId, History, Invites, MessageRow, Standing, Unheard,
+    Conversation, ConversationId, History, Invites, MessageRow, RowKind, Standing, Unheard,
 };
 use crate::delivery::Purpose;
 use crate::groups::policy::PolicyError;
@@ -306,6 +306,9 @@ impl Node {
         if newcomers && by != self.own.key() {
             self.introduce(tx, &mut conversation, &group)?;
         }
+        // Whoever adds tells them how long messages stay: they have not seen when that was set.
+        conversation.timer_due |=
+            newcomers && by == self.own.key() && conversation.lifetime().is_some();
         conversation.save(tx)?;
         self.follow(group, switched, moved);
         Ok(())
@@ -440,7 +443,7 @@ impl Node {
             message_id: MessageId::new(self.entropy.array()),
             conversation: conversation.id,
             lamport: conversation.next_lamport(now.wall),
-            kind: "notice".to_owned(),
+            kind: RowKind::Notice,
             from: by,
             outgoing: false,
             text,
@@ -452,6 +455,11 @@ impl Node {
             recipients: Vec::new(),
             sealed_in: None,
             receipts: false,
+            about: None,
+            edited_at: None,
+            lifetime: None,
+            vanishes_at: None,
+            told: Vec::new(),
         };
         History::save(tx, &row)?;
         conversation.save(tx)?;

@@ -120,7 +120,8 @@ impl Node {
         let mut resent = 0_usize;
         for mut row in History::page(tx, conversation.id, None, LOOKED_THROUGH)? {
             let lost = row.sealed_in.is_some_and(|(group, _)| unproved.contains(&group));
-            if row.outgoing && lost && row.recipients.iter().any(waits) && resent < MAX_RESENT {
+            if row.can_be_sent() && lost && row.recipients.iter().any(waits) && resent < MAX_RESENT
+            {
                 resent = resent.saturating_add(1);
                 self.seal_message(tx, &settled, &mut row, now)?;
             }

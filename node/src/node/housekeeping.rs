@@ -10,7 +10,7 @@ use sremp_common::time::Now;
 use super::mailboxes::RETIRED_FOR;
 use super::{Node, NodeError};
 use crate::api::{ConnectionKind, PathPolicy, Trust};
-use crate::conversations::{Conversation, Requests, Standing};
+use crate::conversations::{Changes, Conversation, Requests, Standing};
 use crate::delivery::Inbox;
 use crate::identity::{Contacts, Tokens};
 use crate::store::{Table, Tx};
@@ -33,6 +33,8 @@ impl Node {
         self.admission_changed |= Tokens::expire(tx, now)?;
         self.read_left_behind(now);
         Requests::expire(tx, now)?;
+        Changes::expire(tx, now)?;
+        self.wake_for_vanishing(tx, now)?;
         self.forget_fellows(tx)?;
         let today = now.wall.day();
         if self.leaves_seen_on != Some(today) {

@@ -32,18 +32,16 @@ impl Node {
     ) -> Result<Reply, NodeError> {
         let id = self.resolve_conversation(tx, with)?;
         let before = match before {
-            Some(text) => Some(
-                History::find_any(tx, &parse_message_id(text)?)?
-                    .filter(|row| row.conversation == id)
-                    .ok_or_else(|| {
-                        ApiError::not_found(format!("no message {text} in this conversation"))
-                    })?,
-            ),
+            Some(text) => {
+                Some(History::find_in(tx, id, &parse_message_id(text)?)?.ok_or_else(|| {
+                    ApiError::not_found(format!("no message {text} in this conversation"))
+                })?)
+            }
             None => None,
         };
         let limit = usize::try_from(limit.min(MAX_HISTORY)).unwrap_or(0);
         let mut views = Vec::new();
-        for row in History::page(tx, id, before.as_ref(), limit)? {
+        for row in History::page_shown(tx, id, before.as_ref(), limit)? {
             views.push(self.message_view(tx, &row, false)?);
         }
         Ok(Reply::Messages(views))

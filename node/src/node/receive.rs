@@ -9,12 +9,12 @@ use sremp_common::limit::MAX_RECEIPT_MEMBERS;
 use sremp_common::time::Now;
 use sremp_common::wire::{Bin, decode, encode};
 
+use super::filing::Origin;
 use super::welcomes::SEALED_PART;
 use super::{Node, NodeError};
 use crate::api::{EventBody, MessageState, Trust};
 use crate::conversations::{
-    Content, Conversation, ConversationId, History, Kind, MessageRow, Request, Requests, Standing,
-    Unheard,
+    Content, Conversation, ConversationId, History, Kind, Request, Requests, Standing, Unheard,
 };
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
@@ -235,55 +235,16 @@ impl Node {
             self.learn_profile(tx, &sender, &profile.identity, now)?;
             return Ok(Verdict::Applied);
         }
-        let receipts = self.owe_receipt(tx, group, state, sender, content.message_id)?;
-        if History::find(tx, &content.message_id, &sender)?.is_some() {
-            // Sent again, because its first copy was lost on a branch or its receipt on the way:
-            // the ratchet has moved, so this is applied, but shown once.
-            return Ok(Verdict::Applied);
+        if matches!(kind, Kind::Timer(_)) && !self.groups.was_admin(tx, &group, state, &sender)? {
+            return Ok(Verdict::Invalid("only admins may set a group's timer".into()));
         }
-        let lamport = conversation.witness_lamport(content.lamport, now.wall);
-        conversation.save(tx)?;
-        let (text, reply_to) = match &kind {
-            Kind::Text(body) => (body.text.to_string(), body.reply_to),
-            Kind::Profile(_) | Kind::Unknown(_) => (String::new(), None),
-        };
-        let row = MessageRow {
-            message_id: content.message_id,
-            conversation: conversation.id,
-            lamport,
-            kind: kind.name().to_owned(),
-            from: sender,
-            outgoing: false,
-            text,
-            reply_to,
-            sent_at: content.sent_at,
-            received_at: Some(now.wall),
-            state: MessageState::Delivered,
-            error: None,
-            recipients: Vec::new(),
-            sealed_in: Some((group, state)),
-            receipts,
-        };
-        History::save(tx, &row)?;
-        self.tell_message(tx, &row, now)?;
-        Ok(Verdict::Applied)
-    }
-
-    /// Notes that the author of a message is owed a receipt at the end of the batch.
-    fn owe_receipt(
-        &mut self,
-        tx: &Tx,
-        group: GroupId,
-        state: StateId,
-        author: IdentityKey,
-        id: MessageId,
-    ) -> Result<bool, NodeError> {
-        let members = self.groups.member_count(tx, &group)?;
-        let wanted = members <= MAX_RECEIPT_MEMBERS;
-        if wanted {
-            self.receipts.entry((group, state, author)).or_default().push(id);
+        let receipts = self.groups.member_count(tx, &group)? <= MAX_RECEIPT_MEMBERS;
+        let origin = Origin { sender, sealed_in: (group, state), receipts };
+        let verdict = self.file_content(tx, &mut conversation, origin, &content, kind, now)?;
+        if receipts && verdict == Verdict::Applied {
+            self.receipts.entry((group, state, sender)).or_default().push(content.message_id);
         }
-        Ok(wanted)
+        Ok(verdict)
     }
 
     /// Makes the receipts that the batch owes: one for each author and state.

@@ -204,7 +204,7 @@ impl Node {
         }
         for row in History::page(tx, conversation.id, None, ASKED_ABOUT)? {
             let Some((group, _)) = row.sealed_in else { continue };
-            if !row.outgoing || !row.receipts {
+            if !row.can_be_sent() || !row.receipts {
                 continue;
             }
             let members = self.groups.summary(tx, &group)?;
@@ -234,7 +234,7 @@ impl Node {
         for mut row in rows {
             let Some((group, _)) = row.sealed_in else { continue };
             let old = self.repair.is_older(&row, REPAIR_AFTER, now.instant, now);
-            if !row.outgoing || !row.receipts || !old || resent >= MAX_RESENT {
+            if !row.can_be_sent() || !row.receipts || !old || resent >= MAX_RESENT {
                 continue;
             }
             let members = self.groups.summary(tx, &group)?;

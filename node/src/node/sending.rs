@@ -8,11 +8,12 @@ use sremp_common::limit::{MAX_RECEIPT_MEMBERS, MAX_TEXT};
 use sremp_common::time::Now;
 use sremp_common::wire::Text;
 
+use super::changing::kind_of_change;
 use super::{Node, NodeError};
 use crate::api::{ApiError, MessageState, Reply, SentView, Trust};
-use crate::conversations::content::TextBody;
+use crate::conversations::content::{FadingTextBody, TextBody, TimerBody};
 use crate::conversations::{
-    Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, Standing,
+    Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, RowKind, Standing,
 };
 use crate::delivery::outbox::MAX_PARCELS;
 use crate::delivery::{Outbox, Purpose};
@@ -50,26 +51,37 @@ impl Node {
         let text = Text::<MAX_TEXT>::new(text).map_err(|_| {
             ApiError::usage(format!("a message has at most {MAX_TEXT} bytes; send it in parts"))
         })?;
-        if Outbox::count(tx)? >= MAX_PARCELS {
-            return Err(ApiError::refused(format!(
-                "{MAX_PARCELS} messages wait for their recipients already; wait until some have gone"
-            ))
-            .into());
-        }
+        self.require_room(tx)?;
         let id = self.resolve_conversation(tx, to)?;
         let mut conversation = self.writable(tx, id)?;
         let reply_to = self.resolve_reply(tx, id, reply_to)?;
-        let body = TextBody { text, reply_to };
-        let message_id = MessageId::new(self.entropy.array());
-        let row = MessageRow {
-            message_id,
-            conversation: id,
-            lamport: conversation.next_lamport(now.wall),
-            kind: "text".to_owned(),
+        let mut row = self.own_row(&mut conversation, RowKind::Text, now);
+        row.text = text.into_string();
+        row.reply_to = reply_to;
+        row.lifetime = conversation.lifetime();
+        let sent = sent_view(&row);
+        tx.put(Table::Intents, &row.key(), Vec::new());
+        self.file_row(tx, &mut conversation, row, now)?;
+        self.flush_intents(tx, &mut conversation, now)?;
+        Ok(sent)
+    }
+
+    /// A new row of ours, which says nothing yet.
+    pub(super) fn own_row(
+        &mut self,
+        conversation: &mut Conversation,
+        kind: RowKind,
+        now: Now,
+    ) -> MessageRow {
+        MessageRow {
+            message_id: MessageId::new(self.entropy.array()),
+            conversation: conversation.id,
+            lamport: conversation.write_lamport(now.wall),
+            kind,
             from: self.own.key(),
             outgoing: true,
-            text: body.text.to_string(),
-            reply_to,
+            text: String::new(),
+            reply_to: None,
             sent_at: now.wall,
             received_at: None,
             state: MessageState::Queued,
@@ -77,17 +89,23 @@ impl Node {
             recipients: Vec::new(),
             sealed_in: None,
             receipts: true,
-        };
-        conversation.save(tx)?;
-        History::save(tx, &row)?;
-        tx.put(Table::Intents, &row.key(), Vec::new());
-        self.tell_message(tx, &row, now)?;
-        self.flush_intents(tx, &mut conversation, now)?;
-        Ok(Reply::Sent(SentView {
-            message_id: message_id.to_string(),
-            conversation: id.text(),
-            state: MessageState::Queued,
-        }))
+            about: None,
+            edited_at: None,
+            lifetime: None,
+            vanishes_at: None,
+            told: Vec::new(),
+        }
+    }
+
+    /// More is only taken while not too much waits.
+    pub(super) fn require_room(&self, tx: &Tx) -> Result<(), NodeError> {
+        if Outbox::count(tx)? < MAX_PARCELS {
+            return Ok(());
+        }
+        Err(ApiError::refused(format!(
+            "{MAX_PARCELS} messages wait for their recipients already; wait until some have gone"
+        ))
+        .into())
     }
 
     fn resolve_reply(
@@ -98,14 +116,16 @@ impl Node {
     ) -> Result<Option<MessageId>, NodeError> {
         let Some(text) = reply_to else { return Ok(None) };
         let id = parse_message_id(text)?;
-        match History::find_any(tx, &id)? {
-            Some(row) if row.conversation == conversation => Ok(Some(id)),
-            _ => Err(ApiError::not_found(format!("no message {text} in this conversation")).into()),
+        match History::find_in(tx, conversation, &id)? {
+            Some(_) => Ok(Some(id)),
+            None => {
+                Err(ApiError::not_found(format!("no message {text} in this conversation")).into())
+            }
         }
     }
 
     /// The conversation, if we may write into it.
-    fn writable(&self, tx: &Tx, id: ConversationId) -> Result<Conversation, NodeError> {
+    pub(super) fn writable(&self, tx: &Tx, id: ConversationId) -> Result<Conversation, NodeError> {
         if let ConversationId::Contact(key) = id {
             let trust = Contacts::find(tx, &key)?.map(|contact| contact.trust);
             if trust == Some(Trust::Rejected) {
@@ -198,7 +218,14 @@ impl Node {
         row: &mut MessageRow,
         now: Now,
     ) -> Result<(), NodeError> {
-        let content = content_of(row);
+        let Some(content) = content_of(row) else { return Ok(()) };
+        if row.kind == RowKind::Timer && !self.may_set_timer(tx, group)? {
+            // We were one when it was set, and would be disbelieved now.
+            row.state = MessageState::Failed;
+            row.error = Some("only admins may set a group's timer".to_owned());
+            History::update(tx, row)?;
+            return self.tell_state(tx, row, now);
+        }
         let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
         let recipients: Vec<IdentityKey> = sealed.recipients.iter().map(|(key, _)| *key).collect();
         row.sealed_in = Some((*group, sealed.state));
@@ -282,7 +309,7 @@ impl Node {
         };
         for mut row in History::page(tx, conversation.id, None, MAX_RESENT)? {
             let Some((sealed_group, state)) = row.sealed_in else { continue };
-            if !row.outgoing || sealed_group != *group {
+            if !row.can_be_sent() || sealed_group != *group {
                 continue;
             }
             let is_lost = !self.groups.is_on_branch(tx, group, &state)?;
@@ -307,10 +334,10 @@ impl Node {
             let unconfirmed = |(key, state): &(IdentityKey, MessageState)| {
                 *key == who && matches!(state, MessageState::Queued | MessageState::Sent)
             };
-            if !row.outgoing || row.sealed_in.is_none() || !row.recipients.iter().any(unconfirmed) {
+            if row.sealed_in.is_none() || !row.recipients.iter().any(unconfirmed) {
                 continue;
             }
-            let content = content_of(&row);
+            let Some(content) = content_of(&row) else { continue };
             let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
             self.post(tx, *group, sealed.blob, &[who], &Purpose::Message(row.message_id), now)?;
         }
@@ -318,10 +345,31 @@ impl Node {
     }
 }
 
-/// What is encrypted for a message of ours.
-fn content_of(row: &MessageRow) -> Content {
-    let kind = Kind::Text(TextBody { text: Text::truncated(&row.text), reply_to: row.reply_to });
-    Content::new(row.message_id, &kind, row.lamport, row.sent_at)
+/// What is encrypted for a message of ours; nothing when nothing of it can be sent any more.
+fn content_of(row: &MessageRow) -> Option<Content> {
+    if !row.can_be_sent() {
+        return None;
+    }
+    let text = || Text::truncated(&row.text);
+    let kind = match (row.kind, row.lifetime) {
+        (RowKind::Text, None) => Kind::Text(TextBody { text: text(), reply_to: row.reply_to }),
+        (RowKind::Text, Some(lifetime)) => {
+            let reply_to = row.reply_to;
+            Kind::FadingText(FadingTextBody { text: text(), reply_to, lifetime })
+        }
+        (RowKind::Timer, lifetime) => Kind::Timer(TimerBody { lifetime }),
+        _ => kind_of_change(row)?,
+    };
+    Some(Content::new(row.message_id, &kind, row.lamport, row.sent_at))
+}
+
+/// The answer to whoever wrote something: it is queued.
+pub(super) fn sent_view(row: &MessageRow) -> Reply {
+    Reply::Sent(SentView {
+        message_id: row.message_id.to_string(),
+        conversation: row.conversation.text(),
+        state: MessageState::Queued,
+    })
 }
 
 /// A message id as a person or program writes it.

@@ -6,20 +6,24 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::text::decode_identity_key;
 use sremp_common::time::{Now, Timestamp};
 
+use super::changing::target_of;
 use super::{Node, NodeError};
 use crate::api::{
     ContactView, Direction, DoubtView, GroupRow, GroupState, GroupView, IdentityView, MemberView,
-    MessageKind, MessageState, MessageView, PathPolicy, PathState, RecipientView, RelayRecordView,
-    Reply, Role, SessionView, StatusView,
+    MessageKind, MessageState, MessageView, PathPolicy, PathState, PersonView, ReactionView,
+    RecipientView, RelayRecordView, Reply, Role, SessionView, StatusView,
 };
 use crate::conversations::{
-    Conversation, ConversationId, History, Invites, MessageRow, Requests, Standing,
+    ChangeKind, Changes, Conversation, ConversationId, History, Invites, MessageRow, Requests,
+    RowKind, Standing,
 };
 use crate::delivery::Outbox;
 use crate::groups;
 use crate::identity::{Contact, Contacts, Fellows, Lookalikes, Reach};
 use crate::store::Tx;
 
+/// Different reactions to a message that a history shows.
+const MAX_REACTIONS_SHOWN: usize = 16;
 /// History rows in which the last words of members are looked for.
 const LOOKED_THROUGH: usize = 500;
 
@@ -82,10 +86,21 @@ impl Node {
                 });
             }
         }
-        let kind = match row.kind.as_str() {
-            "text" => MessageKind::Text,
-            "notice" => MessageKind::Notice,
-            _ => MessageKind::Unsupported,
+        let kind = match row.kind {
+            RowKind::Text => MessageKind::Text,
+            RowKind::Notice => MessageKind::Notice,
+            RowKind::Timer => MessageKind::Timer,
+            RowKind::Deleted => MessageKind::Deleted,
+            RowKind::Reaction => MessageKind::Reaction,
+            RowKind::Edit => MessageKind::Edit,
+            RowKind::Delete => MessageKind::Delete,
+            RowKind::Unknown => MessageKind::Unsupported,
+        };
+        let final_state = match (row.receipts, row.is_shown()) {
+            (false, _) => MessageState::Sent,
+            (true, true) => MessageState::Read,
+            // Nobody reads a change by itself.
+            (true, false) => MessageState::Delivered,
         };
         let outgoing = row.outgoing;
         Ok(MessageView {
@@ -105,9 +120,49 @@ impl Node {
                 Some(error) => Some(error.clone()),
                 None => self.waits_for(tx, row)?,
             },
-            final_state: if row.receipts { MessageState::Read } else { MessageState::Sent },
+            final_state,
+            edited_at: row.edited_at,
+            reactions: self.reaction_views(tx, row, with_recipients)?,
+            lifetime: row.lifetime.map(u32::from),
+            vanishes_at: row.vanishes_at,
             recipients,
         })
+    }
+
+    /// What people think of a message, the most frequent first.
+    fn reaction_views(
+        &self,
+        tx: &Tx,
+        row: &MessageRow,
+        with_people: bool,
+    ) -> Result<Vec<ReactionView>, NodeError> {
+        let mut views: BTreeMap<String, ReactionView> = BTreeMap::new();
+        if !row.is_written() {
+            return Ok(Vec::new());
+        }
+        for (kind, actor, change) in Changes::of(tx, &target_of(row))? {
+            if kind != ChangeKind::Reaction || change.value.is_empty() {
+                continue;
+            }
+            let view = views.entry(change.value.clone()).or_insert_with(|| ReactionView {
+                reaction: change.value,
+                count: 0,
+                mine: false,
+                from: Vec::new(),
+            });
+            view.count = view.count.saturating_add(1);
+            view.mine |= actor == self.own.key();
+            if with_people {
+                view.from
+                    .push(PersonView { id: actor.to_string(), name: self.name_of(tx, &actor)? });
+            }
+        }
+        let mut views: Vec<ReactionView> = views.into_values().collect();
+        views.sort_by(|a, b| (b.count, &a.reaction).cmp(&(a.count, &b.reaction)));
+        if !with_people {
+            views.truncate(MAX_REACTIONS_SHOWN);
+        }
+        Ok(views)
     }
 
     pub(super) fn contact_view(
@@ -242,7 +297,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let mut seen: BTreeMap<String, Timestamp> = BTreeMap::new();
         for row in History::page(tx, ConversationId::Group(*group), None, LOOKED_THROUGH)? {
-            if let Some(at) = row.received_at.filter(|_| row.kind == "text") {
+            if let Some(at) = row.received_at.filter(|_| row.kind == RowKind::Text) {
                 seen.insert(row.from.to_string(), at);
             }
         }
@@ -301,6 +356,7 @@ impl Node {
             rendezvous: self.server_views(),
             outbox: Outbox::count(tx)?,
             requests: count(Requests::open(tx)?.len()),
+            refused_changes: self.changes_refused,
             work: self.work_views(tx)?,
             started_at: self.started_at,
         })))

@@ -37,6 +37,12 @@ tables! {
     Messages = "messages",
     /// Message id to place in the history.
     MessageIndex = "message-index",
+    /// What was done to messages after they were written: reactions, edits, deletions (`conversations`).
+    Changes = "changes",
+    /// Those of them whose message has not come, by who made them (`conversations`).
+    EarlyChanges = "early-changes",
+    /// Messages that vanish, in the order in which they do (`node`).
+    Vanishing = "vanishing",
     /// What is to be delivered, and to whom.
     Outbox = "outbox",
     /// How far each blob of it has come.

@@ -52,6 +52,30 @@ pub struct Message {
     pub reply_to: Option<String>,
 }
 
+/// `PUT /v1/conversations/{with}/messages/{id}/reaction`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reaction {
+    /// An emoji or a short word; `null` takes it back.
+    pub reaction: Option<String>,
+}
+
+/// `PUT /v1/conversations/{with}/messages/{id}/text`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewText {
+    /// The text.
+    pub text: String,
+}
+
+/// `PUT /v1/conversations/{with}/timer`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seconds {
+    /// After how many seconds messages vanish; `null`: not at all.
+    pub seconds: Option<u32>,
+}
+
 /// `POST /v1/groups`
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

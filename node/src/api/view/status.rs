@@ -28,6 +28,8 @@ pub struct StatusView {
     pub outbox: u64,
     /// Strangers' first contacts that wait for a decision.
     pub requests: u64,
+    /// Since the start: edits and deletions of what their authors had not written. They had no effect.
+    pub refused_changes: u64,
     /// Proofs of work that relays of strangers want before they take a first message.
     pub work: Vec<WorkView>,
     /// Since when this process runs.

@@ -2,7 +2,9 @@
 
 use super::table::Table;
 use super::{called, utc};
-use crate::api::{Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView};
+use crate::api::{
+    Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView, ReactionView, TimerView,
+};
 
 pub(super) fn history(views: &[MessageView], with_ids: bool) -> String {
     if views.is_empty() {
@@ -34,12 +36,24 @@ fn row(table: &mut Table, view: &MessageView, with_id: bool) {
     let id = if with_id { view.message_id.as_str() } else { "" };
     let mut text = match view.kind {
         MessageKind::Text | MessageKind::Notice => view.text.clone(),
+        MessageKind::Timer => timer_text(view.lifetime),
+        MessageKind::Deleted => "(deleted)".to_owned(),
+        MessageKind::Reaction if view.text.is_empty() => "takes the reaction back".to_owned(),
         MessageKind::Reaction => format!("reacts with {}", view.text),
+        MessageKind::Edit => format!("edits: {}", view.text),
+        MessageKind::Delete => "deletes".to_owned(),
         MessageKind::Unsupported => "(a kind of message that is not supported yet)".to_owned(),
     };
     if let Some(answered) = &view.reply_to {
         let beginning: String = answered.chars().take(8).collect();
         text = format!("(to {beginning}) {text}");
+    }
+    if view.edited_at.is_some() {
+        text.push_str(" (edited)");
+    }
+    if !view.reactions.is_empty() {
+        text.push_str("\n+ ");
+        text.push_str(&reactions(&view.reactions));
     }
     if let Some(error) = &view.error {
         text.push_str("\n! ");
@@ -47,13 +61,46 @@ fn row(table: &mut Table, view: &MessageView, with_id: bool) {
     }
     let author = match view.kind {
         MessageKind::Notice => "*".to_owned(),
-        MessageKind::Text | MessageKind::Reaction | MessageKind::Unsupported => {
-            called(&view.from_name, None, view.from_is_machine_account)
-        }
+        MessageKind::Text
+        | MessageKind::Timer
+        | MessageKind::Deleted
+        | MessageKind::Reaction
+        | MessageKind::Edit
+        | MessageKind::Delete
+        | MessageKind::Unsupported => called(&view.from_name, None, view.from_is_machine_account),
     };
     let is_shown = view.direction == Direction::Out || view.state == MessageState::Failed;
     let state = if is_shown && view.kind != MessageKind::Notice { view.state.word() } else { "" };
     table.row_with_text([id, &utc(view.sent_at), &author, state], &text);
+}
+
+/// `thumbs up 2, heart (ann, bob)`: who reacts, or how many.
+fn reactions(views: &[ReactionView]) -> String {
+    let one = |view: &ReactionView| {
+        let names: Vec<&str> = view.from.iter().map(|person| person.name.as_str()).collect();
+        match (names.as_slice(), view.count) {
+            ([], 1) => view.reaction.clone(),
+            ([], count) => format!("{} {count}", view.reaction),
+            (names, _) => format!("{} ({})", view.reaction, names.join(", ")),
+        }
+    };
+    views.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn timer(view: &TimerView) -> String {
+    timer_text(view.seconds)
+}
+
+/// What a timer means, in the largest unit that fits.
+fn timer_text(seconds: Option<u32>) -> String {
+    let Some(seconds) = seconds else { return "messages stay".to_owned() };
+    let units =
+        [(7 * 86_400, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let fits = |(unit, _): &&(u32, &str)| seconds.is_multiple_of(*unit);
+    let (unit, word) = units.iter().find(fits).copied().unwrap_or((1, "second"));
+    let number = seconds / unit;
+    let plural = if number == 1 { "" } else { "s" };
+    format!("messages vanish after {number} {word}{plural}")
 }
 
 pub(super) fn groups(views: &[GroupRow]) -> String {

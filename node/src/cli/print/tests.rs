@@ -4,7 +4,8 @@ use super::*;
 use crate::api::json::{acts_on_text, to_string};
 use crate::api::{
     ContactView, Direction, GroupState, GroupView, HealingStep, HealingView, MemberView,
-    MessageKind, MessageView, PathState, PeerView, Reply, RequestView, Role, Trust, sample,
+    MessageKind, MessageView, PathState, PeerView, ReactionView, Reply, RequestView, Role, Trust,
+    sample,
 };
 
 fn shown(command: &Command, reply: &Reply, show: Show) -> String {
@@ -64,6 +65,8 @@ fn said(from: &str, direction: Direction, state: MessageState, text: &str) -> Me
         text: text.to_owned(),
         reply_to: None,
         error: None,
+        edited_at: None,
+        reactions: vec![],
         ..sample::message("")
     }
 }
@@ -83,12 +86,27 @@ fn history_reads_like_a_conversation() {
         kind: MessageKind::Notice,
         ..said("ann", Direction::In, MessageState::Delivered, "ann added bob")
     };
+    let reaction = |reaction: &str, count| ReactionView {
+        reaction: reaction.to_owned(),
+        count,
+        mine: false,
+        from: vec![],
+    };
+    let (thumbs, heart) = (reaction("+1", 2), reaction("<3", 1));
+    let ann = |text: &str| said("ann", Direction::In, MessageState::Delivered, text);
     let views = vec![
         notice,
         said("ann", Direction::In, MessageState::Read, "hello\nthere\n"),
         said("me", Direction::Out, MessageState::Delivered, "hi"),
         reply,
         failed,
+        MessageView { kind: MessageKind::Timer, lifetime: Some(7200), ..ann("") },
+        MessageView {
+            edited_at: Some(sample::AT),
+            reactions: vec![thumbs, heart],
+            ..ann("better")
+        },
+        MessageView { kind: MessageKind::Deleted, ..ann("") },
     ];
     let command = Command::History { with: "ann".into(), limit: 5, before: None };
     let text = shown(&command, &Reply::Messages(views.clone()), Show::default());
@@ -99,7 +117,11 @@ fn history_reads_like_a_conversation() {
 2026-11-21 13:45:02  me             delivered  hi
 2026-11-21 13:45:02  weather [bot]             (to 8899aabb) rain
 2026-11-21 13:45:02  me             failed     again
-                                               ! the relay is full";
+                                               ! the relay is full
+2026-11-21 13:45:02  ann                       messages vanish after 2 hours
+2026-11-21 13:45:02  ann                       better (edited)
+                                               + +1 2, <3
+2026-11-21 13:45:02  ann                       (deleted)";
     assert_eq!(text, expected);
     let with_ids = shown(&command, &Reply::Messages(views), Show { ids: true, qr: false });
     assert!(with_ids.starts_with("00112233445566778899aabbccddeeff  2026-11-21 13:45:02  *"));
@@ -236,6 +258,7 @@ fn status_at_a_glance() {
         rendezvous: vec![],
         outbox: 1,
         requests: 0,
+        refused_changes: 0,
         work: vec![sample::work("bob")],
         started_at: sample::AT,
     };

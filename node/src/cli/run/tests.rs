@@ -215,7 +215,7 @@ fn watch_prints_one_object_a_line() {
                 .map(|(seq, body)| Event { seq, at: sample::AT, body })
                 .filter(|event| after.is_some_and(|after| event.seq > after))
                 .collect();
-            Ok(Reply::Events(EventPage { events, first: 1, last: 6, at: sample::AT }))
+            Ok(Reply::Events(EventPage { events, first: 1, last: 7, at: sample::AT }))
         }
         Command::IdentityShow => Ok(Reply::Identity(Box::new(sample::identity("me")))),
         other => panic!("{other:?}"),
@@ -246,7 +246,7 @@ fn watch_prints_one_object_a_line() {
     assert!(!out.chars().any(acts_on_text), "{out:?}");
     let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["ready", "state", "request", "contact", "group"]);
+    assert_eq!(kinds, ["ready", "state", "changed", "request", "contact"]);
     let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
     node.stop();

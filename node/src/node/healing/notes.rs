@@ -7,7 +7,7 @@ use sremp_common::time::Now;
 
 use super::case::Doubt;
 use super::{MAX_OFFERS, Telling};
-use crate::conversations::{Conversation, History, Invites, Standing as Place};
+use crate::conversations::{Conversation, History, Invites, RowKind, Standing as Place};
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
     Change, GroupError, GroupEvent, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing,
@@ -181,7 +181,7 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let Some(mut conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
-        let own = self.last_number(tx, group, &self.own.key())?;
+        let own = self.last_number(tx, group, &self.own.key())?.max(conversation.written);
         if theirs <= own.max(conversation.forgotten) {
             return Ok(());
         }
@@ -460,7 +460,7 @@ impl Node {
     fn last_number(&self, tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<u64, NodeError> {
         let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(0) };
         let rows = History::page(tx, conversation.id, None, LOOKED_THROUGH)?;
-        let theirs = rows.iter().filter(|row| row.from == *who && row.kind == "text");
+        let theirs = rows.iter().filter(|row| row.from == *who && row.kind == RowKind::Text);
         Ok(theirs.map(|row| row.lamport).max().unwrap_or(0))
     }
 }
