@@ -20,7 +20,7 @@ pub use relay::{
     Ack, Admission, AdmissionClass, AdmissionEntry, ClaimMailbox, KeyPackageStock, KeyPackageTaken,
     KeyPackagesLow, MessageBatch, PublishKeyPackages, Recipient, RelayCapabilities, RelayInfo,
     RelayLimits, RelayRegister, RelayRegistered, RetrieveMessages, SetAdmission, StoreMessage,
-    StoreResponse, StoreResult, StoredMessage, TakeKeyPackage,
+    StoreResponse, StoreResult, StoredMessage, TakeKeyPackage, Typing,
 };
 pub use rendezvous::{
     ListServers, Lookup, LookupResponse, LookupTarget, PeerInfo, Register, Registered,

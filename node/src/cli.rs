@@ -96,6 +96,14 @@ pub enum Action {
         /// 90s, 30m, 12h, 7d or 4w; `off`: they stay
         after: Option<After>,
     },
+    /// Tell that I write in a conversation, for a few seconds; without a word, say who does
+    Typing {
+        /// A contact or a group
+        #[arg(value_name = "CONVERSATION")]
+        with: String,
+        /// on or off
+        value: Option<Switch>,
+    },
     /// Mark everything received in a conversation as read
     Read {
         /// A contact or a group

@@ -92,6 +92,8 @@ pub struct NodeConfig {
     pub allow_private_addresses: bool,
     /// Whether rendezvous servers show the node to everybody who browses them.
     pub listed: bool,
+    /// Whether others are told when the owner writes, and the owner when they do.
+    pub typing: bool,
 }
 
 impl Default for NodeConfig {
@@ -103,6 +105,7 @@ impl Default for NodeConfig {
             relay_copies: 1,
             allow_private_addresses: false,
             listed: false,
+            typing: false,
         }
     }
 }
@@ -189,6 +192,7 @@ const KEYS: &[(&str, &str, Form)] = &[
     ("node", "relay_copies", Form::Number),
     ("node", "allow_private_addresses", Form::Switch),
     ("node", "listed", Form::Switch),
+    ("node", "typing", Form::Switch),
     ("log", "level", Form::Text),
     ("log", "format", Form::Text),
 ];
@@ -330,6 +334,7 @@ mod tests {
             ("SREMP__NODE__PATH", "direct", "path"),
             ("SREMP__NODE__RELAY_COPIES", "2", "copies"),
             ("SREMP__NODE__ALLOW_PRIVATE_ADDRESSES", "true", "private"),
+            ("SREMP__NODE__TYPING", "true", "typing"),
             ("SREMP__LOG__LEVEL", "trace", "level"),
             ("SREMP__LOG__FORMAT", "json", "format"),
         ] {

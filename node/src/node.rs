@@ -36,6 +36,7 @@ mod sending;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod typing;
 mod vanishing;
 mod views;
 mod waiting;
@@ -84,6 +85,8 @@ pub struct NodeConfig {
     pub allow_private_addresses: bool,
     /// Shown in the listings of rendezvous servers.
     pub listed: bool,
+    /// Others are told when the owner writes, and the owner when they do.
+    pub typing: bool,
 }
 
 /// What the outside world did.
@@ -232,6 +235,7 @@ pub struct Node {
     requests_dropped: u64,
     /// Changes to what their author had not written.
     changes_refused: u64,
+    typists: typing::Typists,
     /// When the next message vanishes.
     vanishing_at: Option<Instant>,
     housekeeping_at: Instant,
@@ -298,6 +302,7 @@ impl Node {
             shipments: Shipments::default(),
             requests_dropped: 0,
             changes_refused: 0,
+            typists: typing::Typists::default(),
             vanishing_at: None,
             housekeeping_at: now.instant,
             verdict_cursor: Vec::new(),
@@ -338,6 +343,7 @@ impl Node {
                 self.transport.handle_timeout(now);
                 self.attempt(tx, |node, tx| node.handle_timers(tx, now))?;
                 self.attempt(tx, |node, tx| node.vanish(tx, now))?;
+                self.attempt(tx, |node, tx| node.forget_typists(tx, now))?;
                 self.attempt(tx, |node, tx| node.repair(tx, now))?;
                 self.attempt(tx, |node, tx| node.heal(tx, now))?;
                 self.settle_groups(now);
@@ -419,6 +425,7 @@ impl Node {
             .chain(self.healing.wake_at())
             .chain(self.unproved_until)
             .chain(self.vanishing_at)
+            .chain(self.typists.wake_at())
             .chain(self.unsettled.values().map(follow::Unsettled::until))
             .chain(self.admission_changed.then_some(self.admission_at))
             .chain([self.housekeeping_at])

@@ -445,6 +445,8 @@ impl Engine {
             Message::Ack(body) => {
                 return self.answer_owner(store, request, OfOwner::Ack(body));
             }
+            // Between nodes, and not answered.
+            Message::Typing(_) => return Ok(None),
             // Answers, and messages of sessions, never get here as requests.
             Message::Error(_)
             | Message::Ping(_)

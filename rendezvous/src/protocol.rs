@@ -245,6 +245,7 @@ impl Session {
             | Message::TakeKeyPackage(_)
             | Message::KeyPackageTaken(_)
             | Message::KeyPackagesLow(_)
+            | Message::Typing(_)
             | Message::Registered(_)
             | Message::LookupResponse(_)
             | Message::Servers(_) => self.unsupported(id),

@@ -350,3 +350,57 @@ fn admins_set_a_groups_timer_and_whoever_joins_learns_it() {
         assert!(!lines.is_empty());
     }
 }
+
+fn typists(world: &mut World, host: usize, with: &str) -> Vec<String> {
+    match world.command(host, Command::TypingShow { with: with.into() }) {
+        Ok(Reply::Typing(people)) => people.into_iter().map(|person| person.name).collect(),
+        other => panic!("unexpected answer: {other:?}"),
+    }
+}
+
+#[test]
+fn who_types_is_told_on_open_sessions_and_nowhere_else() {
+    let mut world = World::new(40, 3, 2);
+    world.introduce_all();
+    let word = team(&mut world, 3);
+    let types = |typing| Command::TypingTell { with: word.clone(), typing };
+    assert_eq!(refused(&mut world, 0, types(true)), ErrorKind::Refused, "off unless wanted");
+    for host in [0, 1] {
+        world.set_typing(host, true);
+        world.crash(host);
+        world.start(host);
+    }
+    send(&mut world, 0, &word, "hello");
+    send(&mut world, 1, &word, "hello");
+    world.pass(A_WHILE);
+    world.command(0, types(true)).unwrap();
+    world.pass(1_000);
+    assert_eq!(typists(&mut world, 1, &word), ["node1"]);
+    assert!(typists(&mut world, 2, &word).is_empty(), "who does not want to tell is not told");
+    world.pass(15_000);
+    assert!(typists(&mut world, 1, &word).is_empty(), "it ends by itself");
+    // The text ends it, and so does whoever says so.
+    for _ in 0..2 {
+        world.command(0, types(true)).unwrap();
+        world.pass(3_000);
+        assert_eq!(typists(&mut world, 1, &word), ["node1"]);
+        send(&mut world, 0, &word, "here it is");
+        world.pass(5_000);
+        assert!(typists(&mut world, 1, &word).is_empty());
+    }
+    world.command(0, types(true)).unwrap();
+    world.pass(3_000);
+    world.command(0, types(false)).unwrap();
+    world.pass(1_000);
+    assert!(typists(&mut world, 1, &word).is_empty());
+    // Nothing waits for whoever is away, here or at a relay.
+    world.crash(1);
+    world.pass(A_WHILE);
+    world.command(0, types(true)).unwrap();
+    world.pass(1_000);
+    let Ok(Reply::Status(status)) = world.command(0, Command::Status) else { panic!("no status") };
+    assert_eq!(status.outbox, 0);
+    world.start(1);
+    world.pass(2_000);
+    assert!(typists(&mut world, 1, &word).is_empty());
+}

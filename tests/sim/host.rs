@@ -66,6 +66,8 @@ pub struct NodeHost {
     inputs: u64,
     /// At how many relays of somebody's it leaves a message, from its next start on.
     pub relay_copies: usize,
+    /// Whether it tells others when its owner writes, and its owner when they do.
+    pub typing: bool,
     running: Option<(Store, Node)>,
 }
 
@@ -84,15 +86,26 @@ impl NodeHost {
         Own::create(&tx, secret.clone(), username, &mut entropy, now).unwrap();
         tx.accept().unwrap();
         tx.commit().unwrap();
-        Self { name, disk, secret, endpoint, entropy, inputs: 0, relay_copies: 1, running: None }
+        Self {
+            name,
+            disk,
+            secret,
+            endpoint,
+            entropy,
+            inputs: 0,
+            relay_copies: 1,
+            typing: false,
+            running: None,
+        }
     }
 
     /// Another machine with a copy of this one's disk, not running.
     #[must_use]
     pub fn copy(&self, disk: &Disk, endpoint: Endpoint, entropy: Entropy) -> Self {
         let (name, secret) = (format!("copy of {}", self.name), self.secret.clone());
-        let (disk, relay_copies) = (disk.copy(), self.relay_copies);
-        Self { name, disk, secret, endpoint, entropy, inputs: 0, relay_copies, running: None }
+        let (disk, relay_copies, typing) = (disk.copy(), self.relay_copies, self.typing);
+        let (inputs, running) = (0, None);
+        Self { name, disk, secret, endpoint, entropy, inputs, relay_copies, typing, running }
     }
 
     /// Its name.
@@ -116,6 +129,7 @@ impl NodeHost {
             advertise: vec![self.endpoint.clone()],
             allow_private_addresses: true,
             relay_copies: self.relay_copies,
+            typing: self.typing,
             ..NodeConfig::default()
         };
         let node = Node::load(&tx, own, config, self.entropy.fork(), now).unwrap();

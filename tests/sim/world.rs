@@ -144,6 +144,14 @@ impl World {
         }
     }
 
+    /// A node tells others when its owner writes, from its next start on.
+    pub fn set_typing(&mut self, host: HostId, typing: bool) {
+        match &mut self.machines[host] {
+            Machine::Node(node) => node.typing = typing,
+            Machine::Relay(_) => panic!("machine {host} is a relay"),
+        }
+    }
+
     /// The operator of a relay decides something else from now on.
     pub fn configure_relay(&mut self, host: HostId, config: EngineConfig) {
         match &mut self.machines[host] {

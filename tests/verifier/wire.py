@@ -280,6 +280,7 @@ MESSAGES = {
     28: ("TAKE_KEY_PACKAGE", Struct(owner=IDENTITY_KEY, admission=ADMISSION)),
     29: ("KEY_PACKAGE_TAKEN", Struct(identity=IDENTITY, key_package=KEY_PACKAGE)),
     30: ("KEY_PACKAGES_LOW", COUNT),
+    32: ("TYPING", Struct(group=ID16, typing=Bool())),
     31: ("CLAIM_MAILBOX", Struct(fresh=ID16, known=List(ID16, 2), started=Bool())),
     64: ("REGISTER", WithLast(Struct(
         identity=IDENTITY, registration=REGISTRATION, signature=SIGNATURE), "invite", ID16)),

@@ -36,7 +36,7 @@ pub(super) fn kind(message: &Message) -> Kind {
         | Message::PublishKeyPackages(_)
         | Message::TakeKeyPackage(_) => Kind::Request,
         Message::RetrieveMessages(_) => Kind::Subscription,
-        Message::Ack(_) | Message::KeyPackagesLow(_) => Kind::Notice,
+        Message::Ack(_) | Message::KeyPackagesLow(_) | Message::Typing(_) => Kind::Notice,
         Message::Register(_) | Message::Lookup(_) | Message::ListServers(_) => Kind::Foreign,
         Message::Error(_)
         | Message::Pong(_)

@@ -7,7 +7,7 @@ use super::error_code::ErrorCode;
 use super::relay::{
     Ack, ClaimMailbox, KeyPackageStock, KeyPackageTaken, KeyPackagesLow, MessageBatch,
     PublishKeyPackages, RelayInfo, RelayRegister, RelayRegistered, RetrieveMessages, SetAdmission,
-    StoreMessage, StoreResponse, TakeKeyPackage,
+    StoreMessage, StoreResponse, TakeKeyPackage, Typing,
 };
 use super::rendezvous::{ListServers, Lookup, LookupResponse, Register, Registered, Servers};
 use super::{WireError, decode, encode};
@@ -136,6 +136,8 @@ messages! {
     30 KeyPackagesLow(KeyPackagesLow),
     /// Marks which copy of the owner's home reads the mailbox. Answered by `Done`.
     31 ClaimMailbox(ClaimMailbox),
+    /// Somebody writes in a group at this moment. Not answered.
+    32 Typing(Typing),
 
     /// Says where the session's identity can be reached. Answered by `Registered`.
     64 Register(Register),

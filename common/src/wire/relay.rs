@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::bounded::{Bin, List};
 use super::endpoint::Endpoint;
 use super::error_code::ErrorCode;
-use crate::id::{BlobId, IdentityKey, Incarnation, Token, TokenHash};
+use crate::id::{BlobId, GroupId, IdentityKey, Incarnation, Token, TokenHash};
 use crate::identity::Identity;
 use crate::limit::{
     MAX_ACKS, MAX_ADMISSIONS, MAX_BATCH, MAX_BLOB, MAX_KEY_PACKAGE, MAX_KEY_PACKAGES,
@@ -242,6 +242,16 @@ pub struct KeyPackageTaken {
     pub identity: Identity,
     /// An MLS key package message (RFC 9420 section 10); to be verified.
     pub key_package: Bin<MAX_KEY_PACKAGE>,
+}
+
+/// A member writes in a group of both sides at this moment, or has stopped. Told on a session between
+/// two nodes only: not answered, kept by nobody, and worth nothing a little later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Typing {
+    /// The group that it writes in.
+    pub group: GroupId,
+    /// Whether it does.
+    pub typing: bool,
 }
 
 /// Tells the owner to publish more.

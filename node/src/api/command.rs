@@ -148,6 +148,18 @@ pub enum Command {
         /// Id of the message.
         message: String,
     },
+    /// Who writes in a conversation at this moment. Answer: [`Reply::Typing`].
+    TypingShow {
+        /// A contact or a group.
+        with: String,
+    },
+    /// The owner writes at this moment: to be said again every few seconds. Answer: [`Reply::Done`].
+    TypingTell {
+        /// A contact or a group.
+        with: String,
+        /// Whether; false: not any more.
+        typing: bool,
+    },
     /// After which time messages of a conversation vanish. Answer: [`Reply::Timer`].
     TimerShow {
         /// A contact or a group.
@@ -321,6 +333,8 @@ impl Command {
             Self::React { .. } => "react",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
+            Self::TypingShow { .. } => "typing show",
+            Self::TypingTell { .. } => "typing tell",
             Self::TimerShow { .. } => "timer show",
             Self::TimerSet { .. } => "timer set",
             Self::Events { .. } => "events",

@@ -117,6 +117,18 @@ pub enum EventBody {
         /// Whether it is up now.
         connected: bool,
     },
+    /// Somebody writes at this moment, or has stopped. Never recorded: it has the number of the event
+    /// before it.
+    Typing {
+        /// Id of the conversation.
+        conversation: String,
+        /// Id of whoever writes.
+        by: String,
+        /// How they are called here.
+        by_name: String,
+        /// Whether they do.
+        typing: bool,
+    },
 }
 
 /// The word in the field `event`.
@@ -138,11 +150,13 @@ pub enum EventKind {
     Group,
     /// See [`EventBody::Connection`].
     Connection,
+    /// See [`EventBody::Typing`].
+    Typing,
 }
 
 word::text_form!(EventKind, "a kind of event", {
     Ready = "ready", Message = "message", State = "state", Changed = "changed", Request = "request",
-    Contact = "contact", Group = "group", Connection = "connection",
+    Contact = "contact", Group = "group", Connection = "connection", Typing = "typing",
 });
 
 impl EventBody {
@@ -158,6 +172,7 @@ impl EventBody {
             Self::Contact { .. } => EventKind::Contact,
             Self::Group { .. } => EventKind::Group,
             Self::Connection { .. } => EventKind::Connection,
+            Self::Typing { .. } => EventKind::Typing,
         }
     }
 }

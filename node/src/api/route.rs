@@ -12,7 +12,7 @@ use sremp_common::limit::MAX_PICTURE;
 use super::{ApiError, Command, DEFAULT_HISTORY, MAX_EVENT_PAGE, MessageState, ServerOptions};
 use body::{
     Alias, ContactNew, Empty, FlagValue, GroupNew, Members, Message, NameText, NewText, Policy,
-    Reaction, RelayNew, RendezvousNew, Seconds, TextValue,
+    Reaction, RelayNew, RendezvousNew, Seconds, TextValue, TypingNow,
 };
 
 /// Bytes of a request's body: a text of the greatest length with every byte escaped fits.
@@ -140,6 +140,8 @@ fn encode_command(command: &Command) -> HttpForm {
         | C::React { .. }
         | C::Edit { .. }
         | C::Delete { .. }
+        | C::TypingShow { .. }
+        | C::TypingTell { .. }
         | C::TimerShow { .. }
         | C::TimerSet { .. } => encode_talk(command),
         C::Events { after, limit } => {
@@ -212,6 +214,10 @@ fn encode_talk(command: &Command) -> HttpForm {
                 .json(&NewText { text: text.clone() })
         }
         C::Delete { with, message } => form(Delete, &["conversations", with, "messages", message]),
+        C::TypingShow { with } => form(Get, &["conversations", with, "typing"]),
+        C::TypingTell { with, typing } => {
+            form(Post, &["conversations", with, "typing"]).json(&TypingNow { typing: *typing })
+        }
         C::TimerShow { with } => form(Get, &["conversations", with, "timer"]),
         C::TimerSet { with, seconds } => {
             form(Put, &["conversations", with, "timer"]).json(&Seconds { seconds: *seconds })
@@ -368,6 +374,10 @@ fn about_conversations(
         }
         (Delete, ["conversations", with, "messages", message]) => {
             C::Delete { with: own(with), message: own(message) }
+        }
+        (Get, ["conversations", with, "typing"]) => C::TypingShow { with: own(with) },
+        (Post, ["conversations", with, "typing"]) => {
+            C::TypingTell { with: own(with), typing: json::<TypingNow>(body)?.typing }
         }
         (Get, ["conversations", with, "timer"]) => C::TimerShow { with: own(with) },
         (Put, ["conversations", with, "timer"]) => {

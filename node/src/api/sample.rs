@@ -234,6 +234,7 @@ pub(crate) fn events(text: &str) -> Vec<EventBody> {
             name: some(),
             connected: true,
         },
+        EventBody::Typing { conversation: own(), by: own(), by_name: own(), typing: true },
     ]
 }
 
@@ -258,6 +259,7 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         MessageKind::Unsupported,
     ];
     let timer = TimerView { conversation: own(), seconds: Some(90) };
+    let person = PersonView { id: own(), name: own() };
     let changed = |reply: &SentView| Reply::Sent(reply.clone());
     let history = kinds.map(|kind| MessageView { kind, ..message(text) }).to_vec();
     vec![
@@ -283,6 +285,8 @@ pub(crate) fn answers(text: &str) -> Vec<(Command, Reply)> {
         (C::Delete { with: own(), message: own() }, changed(&sent)),
         (C::TimerSet { with: own(), seconds: Some(90) }, changed(&sent)),
         (C::TimerShow { with: own() }, Reply::Timer(timer)),
+        (C::TypingShow { with: own() }, Reply::Typing(vec![person])),
+        (C::TypingTell { with: own(), typing: true }, Reply::Done {}),
         (C::Send { to: own(), text: own(), reply_to: None }, Reply::Sent(sent)),
         (C::MessageShow { id: own() }, Reply::Message(Box::new(message(text)))),
         (C::History { with: own(), limit: 9, before: None }, Reply::Messages(history)),

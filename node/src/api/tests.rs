@@ -73,6 +73,7 @@ fn every_event_has_kind_number_and_time_beside_its_fields() {
         EventKind::Contact,
         EventKind::Group,
         EventKind::Connection,
+        EventKind::Typing,
     ]) {
         let event = Event { seq: 9, at: sample::AT, body };
         let found = value(&event);

@@ -50,6 +50,8 @@ pub enum Reply {
     Messages(Vec<MessageView>),
     /// After which time messages of a conversation vanish.
     Timer(TimerView),
+    /// Who writes at this moment.
+    Typing(Vec<PersonView>),
     /// Recorded events.
     Events(EventPage),
     /// One group.
@@ -83,6 +85,7 @@ impl Reply {
             Self::Message(_) => "message",
             Self::Messages(_) => "messages",
             Self::Timer(_) => "timer",
+            Self::Typing(_) => "typing",
             Self::Events(_) => "events",
             Self::Group(_) => "group",
             Self::Groups(_) => "groups",

@@ -123,6 +123,10 @@ pub fn plan(action: Action, here: &Path) -> Plan {
         Action::Timer { with, after: Some(After(seconds)) } => {
             Command::TimerSet { with, seconds }.into()
         }
+        Action::Typing { with, value: None } => Command::TypingShow { with }.into(),
+        Action::Typing { with, value: Some(value) } => {
+            Command::TypingTell { with, typing: value == Switch::On }.into()
+        }
         Action::Read { with } => Command::MarkRead { with }.into(),
         Action::Watch { after } => Plan::Watch { after },
         Action::Group(action) => group(action).into(),

@@ -52,6 +52,8 @@ pub fn answer(command: &Command, answer: &str, show: Show) -> Result<String, Api
         | C::Edit { .. }
         | C::Delete { .. }
         | C::TimerSet { .. } => sent(&parse(answer)?),
+        C::TypingShow { .. } => talk::typing(&parse::<Vec<_>>(answer)?),
+        C::TypingTell { .. } => "told".to_owned(),
         C::TimerShow { .. } => talk::timer(&parse(answer)?),
         C::MessageShow { .. } => talk::message(&parse(answer)?),
         C::History { .. } => talk::history(&parse::<Vec<_>>(answer)?, show.ids),

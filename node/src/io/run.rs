@@ -93,6 +93,7 @@ fn waiting_for_restart(running: &Config, fresh: &Config) -> Vec<&'static str> {
             old.allow_private_addresses != new.allow_private_addresses,
         ),
         ("node.listed", old.listed != new.listed),
+        ("node.typing", old.typing != new.typing),
         ("node.relay_copies", old.relay_copies != new.relay_copies),
         ("log.format", running.log.format != fresh.log.format),
     ]
@@ -123,10 +124,10 @@ mod tests {
         let none: [(String, String); 0] = [];
         let running = Config::default();
         let text = "[node]\nlisten = \"127.0.0.1:1\"\nadvertise = [\"a.example:1\"]\npath = \"relay\"\n\
-            allow_private_addresses = true\nlisted = true\nrelay_copies = 2\n[log]\nlevel = \"debug\"\nformat = \"json\"";
+            allow_private_addresses = true\nlisted = true\ntyping = true\nrelay_copies = 2\n[log]\nlevel = \"debug\"\nformat = \"json\"";
         let fresh = Config::parse(text, none).unwrap();
         // All keys but the one that is taken over.
-        assert_eq!(waiting_for_restart(&running, &fresh).len(), 7);
+        assert_eq!(waiting_for_restart(&running, &fresh).len(), 8);
         assert!(waiting_for_restart(&running, &running.clone()).is_empty());
     }
 }

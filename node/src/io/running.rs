@@ -58,6 +58,7 @@ impl Running {
             allow_private_addresses: config.allow_private_addresses,
             relay_copies: config.relay_copies.into(),
             listed: config.listed,
+            typing: config.typing,
         };
         let entropy = system_entropy().map_err(explain)?;
         let tx = store.begin().map_err(explain)?;

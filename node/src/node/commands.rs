@@ -71,6 +71,8 @@ impl Node {
             }
             Command::Edit { with, message, text } => self.edit(tx, &with, &message, &text, now),
             Command::Delete { with, message } => self.delete(tx, &with, &message, now),
+            Command::TypingShow { with } => self.typing_show(tx, &with),
+            Command::TypingTell { with, typing } => self.typing_tell(tx, &with, typing, now),
             Command::TimerShow { with } => self.timer_show(tx, &with),
             Command::TimerSet { with, seconds } => self.timer_set(tx, &with, seconds, now),
             Command::Events { after, limit } => Self::events(tx, after, limit, now),

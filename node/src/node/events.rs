@@ -41,6 +41,18 @@ impl Node {
         Ok(seq)
     }
 
+    /// Tells whoever watches now, and keeps nothing: the event has the number of the one before it.
+    pub(super) fn tell_in_passing(
+        &mut self,
+        tx: &Tx,
+        body: EventBody,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let next: u64 = tx.read(Table::Meta, ROW_NEXT)?.unwrap_or(1);
+        self.untold.push(Event { seq: next.saturating_sub(1), at: now.wall, body });
+        Ok(())
+    }
+
     /// Takes what was said out of a recorded event: its message was edited, deleted, or has vanished.
     pub(super) fn blank_event(tx: &Tx, seq: u64) -> Result<(), NodeError> {
         let key = seq.to_be_bytes();
@@ -58,7 +70,8 @@ impl Node {
             | EventBody::Request { .. }
             | EventBody::Contact { .. }
             | EventBody::Group { .. }
-            | EventBody::Connection { .. } => return Ok(()),
+            | EventBody::Connection { .. }
+            | EventBody::Typing { .. } => return Ok(()),
         }
         let json = serde_json::to_vec(&event).map_err(|_| StoreError::Encode(Table::Events))?;
         tx.put(Table::Events, &key, json);

@@ -115,6 +115,9 @@ impl Node {
         if row.kind == RowKind::Deleted {
             return Ok(());
         }
+        if !row.outgoing {
+            self.has_written(tx, row.conversation, row.from, now)?;
+        }
         row.told.push(self.tell_message(tx, &row, now)?);
         Ok(History::update(tx, &row)?)
     }

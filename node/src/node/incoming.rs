@@ -62,6 +62,12 @@ impl Node {
             | Message::PublishKeyPackages(_) => {
                 Some(refusal(ErrorCode::NotAllowed, "this node keeps no mailbox for you"))
             }
+            Message::Typing(typing) => {
+                if let Some(caller) = caller_key {
+                    self.attempt(tx, |node, tx| node.hear_typing(tx, caller, typing, now))?;
+                }
+                None
+            }
             Message::Ack(_) | Message::KeyPackagesLow(_) | Message::Close(_) => None,
             Message::Register(_)
             | Message::Lookup(_)

@@ -179,7 +179,7 @@ impl Expected {
             Message::SetAdmission(_) | Message::ClaimMailbox(_) => Self::Done,
             Message::StoreMessage(store) => Self::StoreResponse(store.recipients.len()),
             Message::RetrieveMessages(_) => Self::Stream,
-            Message::Ack(_) | Message::KeyPackagesLow(_) => Self::Nothing,
+            Message::Ack(_) | Message::KeyPackagesLow(_) | Message::Typing(_) => Self::Nothing,
             Message::PublishKeyPackages(_) => Self::KeyPackageStock,
             Message::TakeKeyPackage(_) => Self::KeyPackageTaken,
             Message::Register(_) => Self::Registered,

@@ -1,7 +1,7 @@
 //! One sample of every message type, with its fields as the protocol names them.
 
 use serde_json::{Value, json};
-use sremp_common::id::{BlobId, Incarnation, SignatureBytes, Token, hex};
+use sremp_common::id::{BlobId, GroupId, Incarnation, SignatureBytes, Token, hex};
 use sremp_common::identity::Identity;
 use sremp_common::wire::{
     Ack, Admission, AdmissionClass, AdmissionEntry, Bin, ClaimMailbox, Close, Done, ErrorBody,
@@ -9,7 +9,7 @@ use sremp_common::wire::{
     LookupResponse, Message, MessageBatch, PeerInfo, Ping, Pong, PublishKeyPackages, Recipient,
     Register, Registered, Registration, RelayCapabilities, RelayInfo, RelayLimits, RelayRegister,
     RelayRegistered, RetrieveMessages, Servers, SetAdmission, StoreMessage, StoreResponse,
-    StoreResult, StoredMessage, TakeKeyPackage, Text, encode,
+    StoreResult, StoredMessage, TakeKeyPackage, Text, Typing, encode,
 };
 
 use super::cast::{NOW, alice, bob, endpoint_list};
@@ -24,6 +24,7 @@ pub(super) fn all() -> Vec<Sample> {
     samples.extend(key_packages());
     samples.extend(registrations());
     samples.extend(rendezvous());
+    samples.extend(between_nodes());
     samples
 }
 
@@ -232,6 +233,12 @@ fn stored(blob: &[u8]) -> Vec<StoredMessage> {
 
 fn identity_fields(identity: &Identity) -> Value {
     hex(&encode(identity)).into()
+}
+
+/// What nodes say to each other, beside what they say to keepers.
+fn between_nodes() -> Vec<Sample> {
+    let typing = Typing { group: GroupId::new([0x47; 16]), typing: true };
+    vec![("typing", Message::Typing(typing), json!({ "group": "47".repeat(16), "typing": true }))]
 }
 
 fn key_packages() -> Vec<Sample> {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::*;
 use crate::entropy::Entropy;
-use crate::id::{BlobId, Incarnation, SignatureBytes, Token, TokenHash};
+use crate::id::{BlobId, GroupId, Incarnation, SignatureBytes, Token, TokenHash};
 use crate::identity::{Identity, RelayRecord};
 use crate::key::IdentitySecret;
 use crate::noise::testing::{person, sign};
@@ -70,6 +70,7 @@ pub(super) fn sample(number: u8, e: &mut Entropy) -> Message {
             Message::KeyPackageTaken(KeyPackageTaken { identity: identity(e), key_package: bin(e) })
         }
         30 => Message::KeyPackagesLow(KeyPackagesLow { count: int32(e) }),
+        32 => Message::Typing(Typing { group: GroupId::new(e.array()), typing: flag(e) }),
         64..=69 => rendezvous(number, e),
         other => panic!("no sample of type {other}"),
     }

@@ -68,6 +68,14 @@ pub struct NewText {
     pub text: String,
 }
 
+/// `POST /v1/conversations/{with}/typing`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TypingNow {
+    /// Whether the owner writes.
+    pub typing: bool,
+}
+
 /// `PUT /v1/conversations/{with}/timer`
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

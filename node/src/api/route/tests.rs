@@ -55,6 +55,8 @@ fn every_command(text: &str) -> Vec<Command> {
         C::Edit { with: s(), message: s(), text: s() },
         C::Delete { with: s(), message: s() },
         C::TimerShow { with: s() },
+        C::TypingShow { with: s() },
+        C::TypingTell { with: s(), typing: true },
         C::TimerSet { with: s(), seconds: Some(60) },
         C::TimerSet { with: s(), seconds: None },
         C::MessageShow { id: s() },

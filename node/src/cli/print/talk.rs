@@ -3,7 +3,8 @@
 use super::table::Table;
 use super::{called, utc};
 use crate::api::{
-    Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView, ReactionView, TimerView,
+    Direction, GroupRow, GroupView, MessageKind, MessageState, MessageView, PersonView,
+    ReactionView, TimerView,
 };
 
 pub(super) fn history(views: &[MessageView], with_ids: bool) -> String {
@@ -85,6 +86,15 @@ fn reactions(views: &[ReactionView]) -> String {
         }
     };
     views.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn typing(people: &[PersonView]) -> String {
+    if people.is_empty() {
+        return "nobody writes".to_owned();
+    }
+    let mut table = Table::default();
+    people.iter().for_each(|person| table.row([person.name.as_str(), &person.id]));
+    table.render()
 }
 
 pub(super) fn timer(view: &TimerView) -> String {

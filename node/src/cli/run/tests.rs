@@ -215,7 +215,7 @@ fn watch_prints_one_object_a_line() {
                 .map(|(seq, body)| Event { seq, at: sample::AT, body })
                 .filter(|event| after.is_some_and(|after| event.seq > after))
                 .collect();
-            Ok(Reply::Events(EventPage { events, first: 1, last: 7, at: sample::AT }))
+            Ok(Reply::Events(EventPage { events, first: 1, last: 8, at: sample::AT }))
         }
         Command::IdentityShow => Ok(Reply::Identity(Box::new(sample::identity("me")))),
         other => panic!("{other:?}"),

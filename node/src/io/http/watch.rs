@@ -136,6 +136,10 @@ impl Watcher {
                 continue;
             }
             match self.events.recv().await {
+                // Not recorded, and of no use later: it goes by.
+                Ok(event) if matches!(event.body, EventBody::Typing { .. }) => {
+                    self.pending.push_back(event);
+                }
                 // Numbers have no gaps: where there is one, the record has what is missing.
                 Ok(event) if event.seq == self.last.saturating_add(1) => self.add(event),
                 Ok(event) => {
