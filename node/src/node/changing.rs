@@ -256,7 +256,9 @@ impl Node {
             return self.change_early(tx, &target, kind, actor, (new, lifetime), now);
         };
         if row.conversation != target.conversation || !(row.is_written() || is_buried(&row)) {
-            return Ok(self.refuse_change("it changes what is no message of its conversation"));
+            self.count_refused();
+            let why = "it changes what is no message of its conversation";
+            return Ok(Verdict::Invalid(why.to_owned()));
         }
         if is_buried(&row) {
             return Ok(Verdict::Applied);
@@ -277,7 +279,9 @@ impl Node {
         Ok(Verdict::Applied)
     }
 
-    /// A change whose message is not here: it waits, unless it can never mean anything.
+    /// A change whose message is not here: it waits. One of another author's message waits in vain;
+    /// but that other may have taken the id of a message that is still to come, to have its edits
+    /// refused.
     fn change_early(
         &mut self,
         tx: &Tx,
@@ -289,7 +293,7 @@ impl Node {
     ) -> Result<Verdict, NodeError> {
         if kind != ChangeKind::Reaction {
             if History::find_in(tx, target.conversation, &target.message)?.is_some() {
-                return Ok(self.refuse_change("it changes another author's message"));
+                self.count_refused();
             }
             if Changes::find(tx, target, ChangeKind::Delete, actor)?.is_some() {
                 return Ok(Verdict::Applied);
@@ -302,9 +306,8 @@ impl Node {
         Ok(if kept { Verdict::Applied } else { Verdict::Refused })
     }
 
-    fn refuse_change(&mut self, why: &str) -> Verdict {
+    const fn count_refused(&mut self) {
         self.changes_refused = self.changes_refused.saturating_add(1);
-        Verdict::Invalid(why.to_owned())
     }
 
     fn apply_edit(
