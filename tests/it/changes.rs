@@ -1,10 +1,10 @@
 //! Reactions, edits, deletions and messages that vanish, played on the simulator: whatever path they
 //! take, and whatever comes first, all members end alike.
 
-use sremp_node::api::{
-    ApiError, Command, ErrorKind, MessageKind, MessageState, MessageView, Reply, Role,
-};
+use sremp_node::api::{ApiError, Command, ErrorKind, MessageKind, MessageState, Reply, Role};
 use sremp_sim::World;
+
+use crate::user::{ask, create_group, history, send, state};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -15,11 +15,6 @@ fn sent(reply: Result<Reply, ApiError>) -> String {
         Ok(Reply::Sent(view)) => view.message_id,
         other => panic!("not sent: {other:?}"),
     }
-}
-
-fn send(world: &mut World, host: usize, to: &str, text: &str) -> String {
-    let command = Command::Send { to: to.into(), text: text.into(), reply_to: None };
-    sent(world.command(host, command))
 }
 
 fn react(with: &str, message: &str, reaction: &str) -> Command {
@@ -37,14 +32,6 @@ fn delete(with: &str, message: &str) -> Command {
 
 fn timer(with: &str, seconds: Option<u32>) -> Command {
     Command::TimerSet { with: with.into(), seconds }
-}
-
-fn history(world: &mut World, host: usize, with: &str) -> Vec<MessageView> {
-    let command = Command::History { with: with.into(), limit: 1000, before: None };
-    match world.command(host, command) {
-        Ok(Reply::Messages(views)) => views,
-        other => panic!("no history: {other:?}"),
-    }
 }
 
 /// What people see, without the notices that each node writes for itself.
@@ -70,13 +57,6 @@ fn seen(world: &mut World, host: usize, with: &str) -> Vec<String> {
     lines
 }
 
-fn state(world: &mut World, host: usize, id: &str) -> MessageState {
-    match world.command(host, Command::MessageShow { id: id.into() }) {
-        Ok(Reply::Message(view)) => view.state,
-        other => panic!("no message: {other:?}"),
-    }
-}
-
 fn refused(world: &mut World, host: usize, command: Command) -> ErrorKind {
     match world.command(host, command) {
         Err(error) => error.code,
@@ -87,10 +67,9 @@ fn refused(world: &mut World, host: usize, command: Command) -> ErrorKind {
 /// A group of all, made by the first; its word.
 fn team(world: &mut World, nodes: usize) -> String {
     let members = (2..=nodes).map(|node| format!("contact:node{node}")).collect();
-    let command = Command::GroupCreate { name: "team".into(), members, suite: None };
-    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+    let word = create_group(world, 0, "team", members);
     world.pass(A_WHILE);
-    format!("group:{}", view.id)
+    word
 }
 
 fn pair(seed: u64) -> World {
@@ -352,10 +331,8 @@ fn admins_set_a_groups_timer_and_whoever_joins_learns_it() {
 }
 
 fn typists(world: &mut World, host: usize, with: &str) -> Vec<String> {
-    match world.command(host, Command::TypingShow { with: with.into() }) {
-        Ok(Reply::Typing(people)) => people.into_iter().map(|person| person.name).collect(),
-        other => panic!("unexpected answer: {other:?}"),
-    }
+    let people = ask!(world, host, Command::TypingShow { with: with.into() }, Reply::Typing);
+    people.into_iter().map(|person| person.name).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a person is told about contacts and members, played on the simulator.
 
 use sremp_common::name::Username;
-use sremp_node::api::{Change, Command, ContactView, DoubtKind, EventBody, Reply};
+use sremp_node::api::{Change, Command, DoubtKind, EventBody, Reply};
 use sremp_sim::World;
 
 use crate::user::{ask, contact, create_group, events, link, send};
