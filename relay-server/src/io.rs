@@ -316,8 +316,16 @@ fn open_store(
     entropy: &mut Entropy,
 ) -> Result<(JournaledStore, Incarnation), ServeError> {
     let fresh = Incarnation::new(entropy.array());
-    open_files(&config.store, data, fresh)
-        .map_err(|source| ServeError::Store { path: data.join(STORE_FILE), source })
+    let path = data.join(STORE_FILE);
+    let mut opened = open_files(&config.store, data, fresh);
+    // What the journal holds may need more room than there is.
+    if matches!(opened, Err(StoreError::Full(_)))
+        && Disk::new(&path, config.store.clone()).release_reserve()
+    {
+        tracing::warn!("the reserve on the disk is given up, to open the store");
+        opened = open_files(&config.store, data, fresh);
+    }
+    opened.map_err(|source| ServeError::Store { path, source })
 }
 
 fn open_files(

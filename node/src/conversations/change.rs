@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Changes         conversation || author || message || kind || actor  ->  the last one of the actor
-//! EarlyChanges    actor || when it came || key in Changes             ->  until when it is kept
+//! EarlyChanges    actor || when it came || key in Changes             ->  until when it is kept, length
 //! ```
 //! Of each kind, the last change of each actor to a message stands, in the order of the actor's own
 //! numbers: whatever came first, and on whatever path, all members end alike. A change may come
@@ -20,9 +20,13 @@ use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Changes of one actor that wait for their messages: then the oldest goes. Whoever joined late never
 /// gets the messages that others still react to.
-const MAX_EARLY_OF_ONE: usize = 128;
-/// Changes that wait, of all actors.
+const MAX_EARLY_OF_ONE: u64 = 128;
+/// Bytes of the texts of those.
+const MAX_EARLY_BYTES_OF_ONE: u64 = 256 * 1024;
+/// Changes that wait, of all actors: then the oldest goes of whoever has the most.
 const MAX_EARLY: u64 = 8192;
+/// Bytes of the texts of those.
+const MAX_EARLY_BYTES: u64 = 64 * 1024 * 1024;
 /// Messages come within this time, or not at all: relays keep them for so long.
 const EARLY_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 /// Changes of one message that are read: one of each kind for each member that there was, and many
@@ -96,6 +100,40 @@ impl ChangeRow {
     }
 }
 
+/// A change that waits.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Early {
+    until: Timestamp,
+    /// Bytes of its text.
+    length: u64,
+}
+
+/// How many changes wait, and the bytes of their texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Waiting {
+    changes: u64,
+    bytes: u64,
+}
+
+impl Waiting {
+    const OF_ONE: Self = Self { changes: MAX_EARLY_OF_ONE, bytes: MAX_EARLY_BYTES_OF_ONE };
+    const OF_ALL: Self = Self { changes: MAX_EARLY, bytes: MAX_EARLY_BYTES };
+
+    const fn plus(self, length: u64) -> Self {
+        let (changes, bytes) = (self.changes.saturating_add(1), self.bytes.saturating_add(length));
+        Self { changes, bytes }
+    }
+
+    const fn minus(self, length: u64) -> Self {
+        let (changes, bytes) = (self.changes.saturating_sub(1), self.bytes.saturating_sub(length));
+        Self { changes, bytes }
+    }
+
+    const fn is_within(self, bounds: Self) -> bool {
+        self.changes <= bounds.changes && self.bytes <= bounds.bytes
+    }
+}
+
 /// The tables of changes.
 #[derive(Debug)]
 pub struct Changes;
@@ -129,7 +167,8 @@ impl Changes {
         tx.write(Table::Changes, &key(target, kind, actor), row)
     }
 
-    /// Keeps a change until its message comes. Answers whether there was room for it.
+    /// Keeps a change until its message comes, in place of older ones when there are too many. One that
+    /// is dropped must not be left at a relay: it would be in the way of everything behind it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -141,25 +180,60 @@ impl Changes {
         mut row: ChangeRow,
         lifetime: Option<Lifetime>,
         now: Now,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         Self::remove(tx, target, kind, actor)?;
-        let of_one = tx.scan_prefix(Table::EarlyChanges, actor.as_bytes(), MAX_EARLY_OF_ONE)?;
-        if let Some((oldest, _)) = of_one.first().filter(|_| of_one.len() >= MAX_EARLY_OF_ONE) {
-            Self::remove_early(tx, oldest)?;
+        let length = u64::try_from(row.value.len()).unwrap_or(u64::MAX);
+        let all = usize::try_from(MAX_EARLY).unwrap_or(usize::MAX);
+        let own = tx.scan_prefix(Table::EarlyChanges, actor.as_bytes(), all)?;
+        Self::make_room(tx, &own, length, Waiting::OF_ONE)?;
+        if !Self::waiting(tx)?.plus(length).is_within(Waiting::OF_ALL) {
+            let rows = tx.scan(Table::EarlyChanges, &[], None, all)?;
+            let of_each = rows.chunk_by(|(one, _), (other, _)| one.get(..32) == other.get(..32));
+            let too_many = Self::waiting(tx)?.changes >= MAX_EARLY;
+            let most = of_each.max_by_key(|rows| {
+                let sum = Self::sum(rows).unwrap_or_default();
+                if too_many { sum.changes } else { sum.bytes }
+            });
+            if let Some((oldest, _)) = most.and_then(<[_]>::first) {
+                Self::remove_early(tx, oldest)?;
+            }
+            if !Self::waiting(tx)?.plus(length).is_within(Waiting::OF_ALL) {
+                return Ok(());
+            }
         }
-        let count = Self::count_early(tx)?;
-        if count >= MAX_EARLY {
-            return Ok(false);
-        }
-        tx.write(Table::Meta, ROW_COUNT, &count.saturating_add(1))?;
+        tx.write(Table::Meta, ROW_COUNT, &Self::waiting(tx)?.plus(length))?;
         let longest = u64::try_from(EARLY_LIFETIME.as_millis()).unwrap_or(u64::MAX);
         let most = Timestamp::from_millis(now.wall.as_millis().saturating_add(longest));
         let until = lifetime.map_or(most, |it| it.end(row.at, now.wall).min(most));
         row.early = Some(now.wall);
         let key = key(target, kind, actor);
-        tx.write(Table::EarlyChanges, &early_key(actor, now.wall, &key), &until)?;
-        tx.write(Table::Changes, &key, &row)?;
-        Ok(true)
+        let early = Early { until, length };
+        tx.write(Table::EarlyChanges, &early_key(actor, now.wall, &key), &early)?;
+        tx.write(Table::Changes, &key, &row)
+    }
+
+    /// Drops the oldest of an actor's changes until one more fits.
+    fn make_room(
+        tx: &Tx,
+        rows: &[(Vec<u8>, Vec<u8>)],
+        length: u64,
+        bounds: Waiting,
+    ) -> Result<(), StoreError> {
+        let mut sum = Self::sum(rows)?;
+        for (key, value) in rows {
+            if sum.plus(length).is_within(bounds) {
+                break;
+            }
+            sum = sum.minus(decode_row::<Early>(Table::EarlyChanges, value)?.length);
+            Self::remove_early(tx, key)?;
+        }
+        Ok(())
+    }
+
+    fn sum(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Waiting, StoreError> {
+        rows.iter().try_fold(Waiting::default(), |sum, (_, value)| {
+            Ok(sum.plus(decode_row::<Early>(Table::EarlyChanges, value)?.length))
+        })
     }
 
     /// The changes of a message.
@@ -211,8 +285,8 @@ impl Changes {
     /// [`StoreError`].
     pub fn expire(tx: &Tx, now: Now) -> Result<(), StoreError> {
         let limit = usize::try_from(MAX_EARLY).unwrap_or(usize::MAX);
-        for (key, until) in tx.scan(Table::EarlyChanges, &[], None, limit)? {
-            if decode_row::<Timestamp>(Table::EarlyChanges, &until)? <= now.wall {
+        for (key, early) in tx.scan(Table::EarlyChanges, &[], None, limit)? {
+            if decode_row::<Early>(Table::EarlyChanges, &early)?.until <= now.wall {
                 Self::remove_early(tx, &key)?;
             }
         }
@@ -221,12 +295,14 @@ impl Changes {
 
     fn remove_early(tx: &Tx, early: &[u8]) -> Result<(), StoreError> {
         let key = early.get(EARLY_HEAD..).ok_or(StoreError::Row(Table::EarlyChanges))?;
+        let row: Option<Early> = tx.read(Table::EarlyChanges, early)?;
         tx.delete(Table::Changes, key);
         tx.delete(Table::EarlyChanges, early);
-        tx.write(Table::Meta, ROW_COUNT, &Self::count_early(tx)?.saturating_sub(1))
+        let length = row.map_or(0, |row| row.length);
+        tx.write(Table::Meta, ROW_COUNT, &Self::waiting(tx)?.minus(length))
     }
 
-    fn count_early(tx: &Tx) -> Result<u64, StoreError> {
+    fn waiting(tx: &Tx) -> Result<Waiting, StoreError> {
         Ok(tx.read(Table::Meta, ROW_COUNT)?.unwrap_or_default())
     }
 }
@@ -290,30 +366,64 @@ mod tests {
         let keep = |number: u64, actor: &IdentityKey, lifetime| {
             let kind = ChangeKind::Reaction;
             Changes::keep_early(&tx, &target(number), kind, actor, row(9), lifetime, at(number))
-                .unwrap()
+                .unwrap();
         };
-        assert!(keep(0, &honest, None));
+        keep(0, &honest, None);
         for number in 0..1000 {
-            assert!(keep(number, &liar, None));
+            keep(number, &liar, None);
         }
         let kept = |number, actor| {
             Changes::find(&tx, &target(number), ChangeKind::Reaction, actor).unwrap().is_some()
         };
-        assert_eq!((0..1000).filter(|number| kept(*number, &liar)).count(), MAX_EARLY_OF_ONE);
+        assert_eq!((0..1000).filter(|number| kept(*number, &liar)).count(), 128);
         assert!(kept(999, &liar) && !kept(0, &liar), "the oldest goes");
         assert!(kept(0, &honest), "nobody pushes out what another one did");
         // The same once more takes no more room, and a message that is here takes it out of the list.
-        assert!(keep(999, &liar, None));
-        assert_eq!(Changes::count_early(&tx).unwrap(), 129);
+        keep(999, &liar, None);
+        assert_eq!(Changes::waiting(&tx).unwrap(), Waiting { changes: 129, bytes: 129 });
         Changes::write(&tx, &target(0), ChangeKind::Reaction, &honest, &row(10)).unwrap();
-        assert_eq!(Changes::count_early(&tx).unwrap(), 128);
+        assert_eq!(Changes::waiting(&tx).unwrap().changes, 128);
         // What belongs to a message that vanishes does not wait for longer than that one stays.
         let minute = Lifetime::try_from(60).unwrap();
-        assert!(keep(2000, &honest, Some(minute)));
+        keep(2000, &honest, Some(minute));
         Changes::expire(&tx, at(2000 + 61_000)).unwrap();
         assert!(!kept(2000, &honest) && kept(999, &liar));
         Changes::expire(&tx, at(3000 + 30 * 86_400_000)).unwrap();
-        assert_eq!(Changes::count_early(&tx).unwrap(), 0);
+        assert_eq!(Changes::waiting(&tx).unwrap(), Waiting::default());
         assert!(kept(0, &honest), "it stands at its message");
+    }
+
+    #[test]
+    fn many_who_fill_what_waits_push_out_one_another_and_nobody_who_has_little() {
+        let store = Store::in_memory().unwrap();
+        let tx = store.begin().unwrap();
+        let mut entropy = Entropy::from_number(1);
+        let mut somebody = || IdentitySecret::generate(&mut entropy).public();
+        let (honest, liars) = (somebody(), [(); 65].map(|()| somebody()));
+        let target = |number: u64| Target {
+            conversation: ConversationId::Group(GroupId::new([1; 16])),
+            author: honest,
+            message: MessageId::new(u128::from(number).to_be_bytes()),
+        };
+        let keep = |number: u64, actor: &IdentityKey, row: ChangeRow| {
+            let (target, kind) = (target(number), ChangeKind::Reaction);
+            Changes::keep_early(&tx, &target, kind, actor, row, None, at(number)).unwrap();
+        };
+        keep(0, &honest, row(1));
+        for liar in &liars {
+            (0..128).for_each(|number| keep(number, liar, row(1)));
+        }
+        assert_eq!(Changes::waiting(&tx).unwrap().changes, MAX_EARLY);
+        // There is room for whoever comes with little, and what was there of such stays.
+        keep(1, &honest, row(1));
+        let kept = |number, actor| {
+            Changes::find(&tx, &target(number), ChangeKind::Reaction, actor).unwrap().is_some()
+        };
+        assert!(kept(0, &honest) && kept(1, &honest));
+        assert_eq!(Changes::waiting(&tx).unwrap().changes, MAX_EARLY);
+        // Long texts are fewer.
+        let long = ChangeRow { value: "x".repeat(60_000), ..row(2) };
+        (200..210).for_each(|number| keep(number, &honest, long.clone()));
+        assert!(kept(209, &honest) && kept(206, &honest) && !kept(205, &honest));
     }
 }

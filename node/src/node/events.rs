@@ -63,6 +63,9 @@ impl Node {
                 view.kind = MessageKind::Deleted;
                 view.text = String::new();
                 view.reply_to = None;
+                // Those that came before it are written here.
+                view.reactions.clear();
+                view.edited_at = None;
             }
             EventBody::Changed { text, .. } => *text = None,
             EventBody::Ready { .. }

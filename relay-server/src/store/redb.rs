@@ -160,6 +160,8 @@ impl<'t> RedbMailboxes<'t> {
     /// Records of the journal count only with this generation, once this transaction is committed.
     pub(super) fn set_journal_generation(&mut self, generation: u64) -> Result<(), StoreError> {
         self.rows.insert(JOURNAL_KEY, generation.to_le_bytes().as_slice())?;
+        // The layout is written with it: an older program must not pass over the journal.
+        self.state_changed = true;
         Ok(())
     }
 

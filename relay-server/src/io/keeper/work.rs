@@ -313,7 +313,7 @@ impl Thread {
     fn carry_out(&mut self, opened: &mut JournaledStore) -> Result<(), StoreError> {
         let JournaledStore { store, journal } = opened;
         let transaction = store.begin()?;
-        let mut mailboxes = Recorder::new(RedbMailboxes::open(&transaction)?);
+        let mut mailboxes = Recorder::new(RedbMailboxes::open(&transaction)?, journal);
         let mut open = Open::default();
         loop {
             self.apply(&mut mailboxes)?;
@@ -355,6 +355,10 @@ impl Thread {
         transaction.commit()?;
         journal.restart();
         self.durable(began.elapsed());
+        // A record of the journal says nothing about the disk: its room was there before.
+        if self.engine.room() == Room::Plenty {
+            self.full.times = 0;
+        }
         self.release();
         Ok(())
     }
@@ -383,9 +387,6 @@ impl Thread {
     fn durable(&mut self, took: Duration) {
         self.commits.observe(took);
         self.gather.committed(took);
-        if self.engine.room() == Room::Plenty {
-            self.full.times = 0;
-        }
     }
 
     /// Takes in who comes back from the last answers, see [`Gather`].

@@ -20,6 +20,9 @@ const SHARE: u8 = 2;
 const ACKNOWLEDGE: u8 = 3;
 const USE: u8 = 4;
 
+/// Bytes of an entry at most, beside a blob.
+pub(super) const MOST: usize = 1 + 32 + 32 + 8 + 8 + 1 + 4;
+
 /// What a record that has the right checksum, but cannot be read, is called.
 const UNREADABLE: StoreError = StoreError::Corrupt("an entry of the journal");
 

@@ -100,6 +100,13 @@ impl Journal {
         Ok(true)
     }
 
+    /// Bytes of entries that the next record may have.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let left = self.capacity.saturating_sub(self.end).saturating_sub(HEAD);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
     /// The generation that the database must know with its next commit, if that makes records
     /// superfluous.
     #[must_use]

@@ -16,21 +16,32 @@ use crate::store::{
 pub struct Recorder<M> {
     mailboxes: M,
     entries: Vec<u8>,
-    /// Something has happened that no entry can say: only a commit makes it durable, and whatever
-    /// comes after it.
+    /// The longest record that there may be: more is not written down, but committed.
+    room: usize,
+    /// Something has happened that no entry can say, or too much: only a commit makes it durable, and
+    /// whatever comes after it.
     needs_commit: bool,
 }
 
 impl<M> Recorder<M> {
-    /// Nothing has happened yet in this transaction.
+    /// Nothing has happened yet in this transaction, which `journal` is to make durable.
     #[must_use]
-    pub const fn new(mailboxes: M) -> Self {
-        Self { mailboxes, entries: Vec::new(), needs_commit: false }
+    pub fn new(mailboxes: M, journal: &Journal) -> Self {
+        Self { mailboxes, entries: Vec::new(), room: journal.room(), needs_commit: false }
     }
 
     /// Only a commit will do for what has happened.
-    pub const fn need_commit(&mut self) {
+    pub fn need_commit(&mut self) {
         self.needs_commit = true;
+        self.entries = Vec::new();
+    }
+
+    /// Writes down so many bytes of what happens, unless that is of no use any more.
+    fn note(&mut self, length: usize, entry: impl FnOnce(&mut Vec<u8>)) {
+        if self.needs_commit || self.entries.len().saturating_add(length) > self.room {
+            return self.need_commit();
+        }
+        entry(&mut self.entries);
     }
 
     /// Makes what has happened durable. False when only a commit can do that.
@@ -42,6 +53,7 @@ impl<M> Recorder<M> {
             return Ok(false);
         }
         self.entries.clear();
+        self.room = journal.room();
         Ok(true)
     }
 }
@@ -69,7 +81,8 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
         now: Timestamp,
     ) -> Result<Held, StoreError> {
         let bytes = (!blob.is_stored()).then_some(blob.bytes());
-        entry::put(&mut self.entries, bytes, place, now);
+        let length = bytes.map_or(0, <[u8]>::len).saturating_add(entry::MOST);
+        self.note(length, |entries| entry::put(entries, bytes, place, now));
         self.mailboxes.put(blob, place, now)
     }
 
@@ -80,7 +93,7 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
     ) -> Result<Option<Gone>, StoreError> {
         let gone = self.mailboxes.acknowledge(owner, sequence)?;
         if gone.is_some() {
-            entry::acknowledge(&mut self.entries, owner, sequence);
+            self.note(entry::MOST, |entries| entry::acknowledge(entries, owner, sequence));
         }
         Ok(gone)
     }
@@ -93,8 +106,10 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
         what: Use,
     ) -> Result<(), StoreError> {
         match what {
-            Use::Store { bytes } => entry::used(&mut self.entries, owner, token, day, bytes),
-            Use::Take => self.needs_commit = true,
+            Use::Store { bytes } => {
+                self.note(entry::MOST, |entries| entry::used(entries, owner, token, day, bytes));
+            }
+            Use::Take => self.need_commit(),
         }
         self.mailboxes.count_use(owner, token, day, what)
     }
@@ -102,12 +117,14 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Gone>, StoreError> {
         let gone = self.mailboxes.expire(now, limit)?;
         // Proofs of work that went with it go again another time.
-        self.needs_commit |= !gone.is_empty();
+        if !gone.is_empty() {
+            self.need_commit();
+        }
         Ok(gone)
     }
 
     fn incarnation(&mut self, fresh: Incarnation) -> Result<Incarnation, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.incarnation(fresh)
     }
 
@@ -116,17 +133,17 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
         owner: &IdentityKey,
         wishes: RelayCapabilities,
     ) -> Result<Mailbox, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.register(owner, wishes)
     }
 
     fn set_claim(&mut self, owner: &IdentityKey, claim: Incarnation) -> Result<(), StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.set_claim(owner, claim)
     }
 
     fn remove_mailbox(&mut self, owner: &IdentityKey, limit: usize) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.remove_mailbox(owner, limit)
     }
 
@@ -135,7 +152,7 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
         owner: &IdentityKey,
         entries: &[AdmissionEntry],
     ) -> Result<(), StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.set_admission(owner, entries)
     }
 
@@ -146,7 +163,7 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
         nonce: u64,
         limit: usize,
     ) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.spend_work(owner, hour, nonce, limit)
     }
 
@@ -156,12 +173,12 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
         publication: &Publication<'_>,
         limit: u32,
     ) -> Result<u32, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.publish(owner, publication, limit)
     }
 
     fn take_key_package(&mut self, owner: &IdentityKey) -> Result<Option<Taken>, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.take_key_package(owner)
     }
 
@@ -206,32 +223,32 @@ impl<M: Mailboxes> Mailboxes for Recorder<M> {
 
 impl<M: Rules> Rules for Recorder<M> {
     fn add_invite(&mut self, token: &TokenHash, invite: Invite) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.add_invite(token, invite)
     }
 
     fn remove_invite(&mut self, token: &TokenHash) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.remove_invite(token)
     }
 
     fn spend_invite(&mut self, token: &TokenHash, now: Timestamp) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.spend_invite(token, now)
     }
 
     fn expire_invites(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.expire_invites(now)
     }
 
     fn ban(&mut self, whom: &str) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.ban(whom)
     }
 
     fn unban(&mut self, whom: &str) -> Result<bool, StoreError> {
-        self.needs_commit = true;
+        self.need_commit();
         self.mailboxes.unban(whom)
     }
 

@@ -81,7 +81,7 @@ type Batch<'b> = &'b dyn Fn(&mut dyn Mailboxes);
 /// Some batches, each written to the journal; then the process dies.
 fn batches(opened: &mut JournaledStore, works: &[Batch<'_>]) {
     let transaction = opened.store.begin().unwrap();
-    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap());
+    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap(), &opened.journal);
     for work in works {
         work(&mut boxes);
         assert!(boxes.write(&mut opened.journal).unwrap());
@@ -147,7 +147,7 @@ fn a_journal_that_is_full_or_has_no_words_asks_for_a_commit() {
     let files = Files::registered();
     let mut opened = files.open();
     let transaction = opened.store.begin().unwrap();
-    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap());
+    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap(), &opened.journal);
     let mut number = 0;
     loop {
         put(&mut boxes, &[1], number);
@@ -163,7 +163,7 @@ fn a_journal_that_is_full_or_has_no_words_asks_for_a_commit() {
     // Again from the front, over what is there.
     batches(&mut opened, &[&|boxes| put(boxes, &[2], 7777)]);
     let transaction = opened.store.begin().unwrap();
-    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap());
+    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap(), &opened.journal);
     let wishes = RelayCapabilities { max_message_size: 8, max_storage_duration: 9 };
     boxes.register(&key(1), wishes).unwrap();
     assert!(!boxes.write(&mut opened.journal).unwrap());
@@ -183,7 +183,7 @@ fn records_of_another_generation_or_another_store_are_none() {
     // The process dies between the commit and its next record.
     let mut opened = files.open();
     let transaction = opened.store.begin().unwrap();
-    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap());
+    let mut boxes = Recorder::new(RedbMailboxes::open(&transaction).unwrap(), &opened.journal);
     put(&mut boxes, &[1], 1);
     assert!(boxes.write(&mut opened.journal).unwrap());
     boxes.finish(&opened.journal).unwrap();

@@ -287,7 +287,8 @@ impl StateRow {
     /// Layout of all tables. Raised when an older program would misread them.
     ///
     /// 2: the use of a token counts KiB in the upper bits of its class.
-    const LAYOUT: u64 = 2;
+    /// 3: a relay's store may be completed by a journal, which an older program would pass over.
+    const LAYOUT: u64 = 3;
 
     pub(super) fn encode(&self) -> [u8; STATE_ROW] {
         join(&[
