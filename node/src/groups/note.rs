@@ -222,7 +222,7 @@ impl Groups {
 
     /// The wrapped commits that lead from a state on our branch to the tip, oldest first, each after the
     /// proposals that it may refer to. Members who were away together ask for the same ones, one after
-    /// the other: what was read for the last of them is kept, up to [`MAX_KEPT_COMMITS`].
+    /// the other: what was read for the last of them is kept, up to a mebibyte.
     ///
     /// # Errors
     /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].

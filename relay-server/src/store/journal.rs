@@ -20,7 +20,7 @@
 //!        || entries
 //! ```
 //! Records end at the first that is not whole: what a crash tore was not answered yet. Only what
-//! happens often has an entry ([`entry`]); after anything else the transaction must be committed.
+//! happens often has an entry; after anything else the transaction must be committed.
 
 mod entry;
 mod file;
