@@ -175,6 +175,9 @@ fn a_member_who_was_never_heard_can_be_invited_again() {
         let notices = history(&mut world, 0, &word);
         let last = notices.iter().rfind(|view| view.kind == MessageKind::Notice).unwrap();
         assert_eq!(last.text, "node3 has not been heard here; they are invited again");
+        // Nobody else would add them anew.
+        let refused = world.command(0, Command::GroupLeave { group: word.clone() }).unwrap_err();
+        assert!(refused.message.contains("node3 is being invited again"), "{refused:?}");
         world.pass(A_WHILE);
         assert_eq!(requests(&mut world, 2).len(), 1, "asked once more");
         world.command(2, Command::RequestsAccept { who: "node1".into() }).unwrap();

@@ -185,7 +185,19 @@ impl Node {
         let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
             return Err(ApiError::not_found("no such group").into());
         };
-        for invite in Invites::of_group(tx, &group)? {
+        let invites = Invites::of_group(tx, &group)?;
+        for invite in &invites {
+            // We took them out to add them anew; nobody else knows that this is still to be done.
+            if Unheard::is_added_again(tx, &group, &invite.who)? {
+                let name = self.name_of(tx, &invite.who)?;
+                return Err(ApiError::refused(format!(
+                    "{name} is being invited again and would stay out; leave when that is done, or \
+                     take the invitation back with: sremp group remove GROUP {name}"
+                ))
+                .into());
+            }
+        }
+        for invite in &invites {
             Invites::remove(tx, &group, &invite.who);
         }
         if self.groups.member_count(tx, &group)? < 2 {
