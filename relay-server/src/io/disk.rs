@@ -22,6 +22,8 @@ const RESERVE_FILE: &str = "reserve";
 const BLOCK: u64 = 512;
 /// What the store needs for a message beside its blob, at most.
 const PER_MESSAGE: u64 = 1024;
+/// What the database needs for a byte of the journal, at most: pages of a power of two, and rows.
+const PER_JOURNALED: u64 = 3;
 /// What the store needs for itself, at most.
 const FIXED: u64 = 4 << 20;
 
@@ -73,6 +75,14 @@ impl Disk {
         } else {
             Room::Plenty
         }
+    }
+
+    /// Whether the journal may go on, of which so many bytes are not in the database yet: written there,
+    /// they must not take what is kept for those who drain. Near the first mark every batch is committed.
+    pub(super) fn has_room_to_journal(&self, space: Space, journaled: u64) -> bool {
+        let usable = space.free.saturating_add(space.slack);
+        let taken = journaled.saturating_mul(PER_JOURNALED);
+        usable.saturating_sub(taken) >= self.marks.free_for_mailboxes
     }
 
     /// Bytes of blobs that may be stored before the disk is looked at again: with their rows, and the
@@ -140,6 +150,9 @@ mod tests {
         assert_eq!(disk.budget(Space { free: 14 * MIB, slack: 0, file: 0 }), MIB);
         assert_eq!(disk.budget(Space { free: 9 * MIB, slack: 0, file: 0 }), 0);
         assert_eq!(room(0, 15 * MIB), Room::NoNewOwners, "free inside the file counts");
+        let space = Space { free: 32 * MIB, slack: 0, file: 0 };
+        assert!(disk.has_room_to_journal(space, 4 * MIB));
+        assert!(!disk.has_room_to_journal(space, 4 * MIB + 1));
     }
 
     #[test]

@@ -87,6 +87,10 @@ pub(super) struct Thread {
     figures: Figures,
     commits: Arc<Histogram>,
     gather: Gather,
+    /// Bytes that are in the journal alone.
+    journaled: u64,
+    /// The disk is so full that every batch must be committed.
+    commits_all: bool,
     look_at_disk: Instant,
     /// Bytes in all mailboxes at the last look.
     looked_at_bytes: u64,
@@ -153,6 +157,8 @@ impl Thread {
             figures: Figures::default(),
             commits,
             gather: Gather::default(),
+            journaled: 0,
+            commits_all: false,
             look_at_disk: Instant::from_millis(0),
             looked_at_bytes: 0,
             space: Space { free: 0, file: 0, slack: 0 },
@@ -290,6 +296,7 @@ impl Thread {
                 Ok(space) => {
                     room = disk.room(space);
                     budget = disk.budget(space);
+                    self.commits_all = !disk.has_room_to_journal(space, self.journaled);
                     self.space = space;
                     if room == Room::Plenty {
                         disk.keep_reserve(space);
@@ -354,6 +361,7 @@ impl Thread {
         let began = std::time::Instant::now();
         transaction.commit()?;
         journal.restart();
+        self.journaled = 0;
         self.durable(began.elapsed());
         // A record of the journal says nothing about the disk: its room was there before.
         if self.engine.room() == Room::Plenty {
@@ -370,7 +378,7 @@ impl Thread {
         journal: &mut Journal,
         open: &mut Open,
     ) -> Result<bool, StoreError> {
-        if std::mem::take(&mut self.is_written) {
+        if std::mem::take(&mut self.is_written) || self.commits_all {
             mailboxes.need_commit();
         }
         let began = std::time::Instant::now();
@@ -378,6 +386,7 @@ impl Thread {
             return Ok(false);
         }
         self.durable(began.elapsed());
+        self.journaled = journal.used();
         open.lazy = None;
         open.commit.get_or_insert(self.clock.now().instant + COMMIT_AFTER);
         Ok(true)

@@ -100,6 +100,12 @@ impl Journal {
         Ok(true)
     }
 
+    /// Bytes of records that are not in the database yet.
+    #[must_use]
+    pub const fn used(&self) -> u64 {
+        self.end
+    }
+
     /// Bytes of entries that the next record may have.
     #[must_use]
     pub fn room(&self) -> usize {
