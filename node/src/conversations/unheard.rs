@@ -30,6 +30,8 @@ enum Row {
 pub const MAX_KEPT_WELCOME: usize = 64 * 1024;
 /// Invitations that are kept.
 const MAX_KEPT: usize = 256;
+/// How many are.
+const ROW_KEPT: &[u8] = b"kept-welcomes";
 
 /// The table of members who were never heard.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Unheard {
     /// # Errors
     /// [`StoreError`].
     pub fn removed(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
-        tx.delete(Table::KeptWelcomes, &key(group, who));
+        Self::forget_welcome(tx, group, who)?;
         match tx.read::<Row>(Table::Unheard, &key(group, who))? {
             Some(Row::Added) => tx.write(Table::Unheard, &key(group, who), &Row::Gone),
             Some(Row::Again | Row::Gone) | None => Ok(()),
@@ -63,6 +65,7 @@ impl Unheard {
     /// # Errors
     /// [`StoreError`].
     pub fn add_again(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
+        Self::forget_welcome(tx, group, who)?;
         tx.write(Table::Unheard, &key(group, who), &Row::Again)
     }
 
@@ -93,15 +96,28 @@ impl Unheard {
         who: &IdentityKey,
         blobs: &[&[u8]],
     ) -> Result<(), StoreError> {
-        let key = key(group, who);
-        tx.delete(Table::KeptWelcomes, &key);
+        Self::forget_welcome(tx, group, who)?;
         let length: usize = blobs.iter().map(|blob| blob.len()).sum();
-        let count = tx.scan(Table::KeptWelcomes, &[], None, MAX_KEPT)?.len();
-        if length > MAX_KEPT_WELCOME || count >= MAX_KEPT {
+        let kept = Self::kept(tx)?;
+        if length > MAX_KEPT_WELCOME || kept >= MAX_KEPT {
             return Ok(());
         }
+        tx.write(Table::Meta, ROW_KEPT, &kept.saturating_add(1))?;
         let blobs: Vec<&Bytes> = blobs.iter().copied().map(Bytes::new).collect();
-        tx.write(Table::KeptWelcomes, &key, &blobs)
+        tx.write(Table::KeptWelcomes, &key(group, who), &blobs)
+    }
+
+    fn forget_welcome(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
+        let key = key(group, who);
+        if tx.get(Table::KeptWelcomes, &key)?.is_none() {
+            return Ok(());
+        }
+        tx.delete(Table::KeptWelcomes, &key);
+        tx.write(Table::Meta, ROW_KEPT, &Self::kept(tx)?.saturating_sub(1))
+    }
+
+    fn kept(tx: &Tx) -> Result<usize, StoreError> {
+        Ok(tx.read(Table::Meta, ROW_KEPT)?.unwrap_or_default())
     }
 
     /// The blobs of the invitation that we sent to somebody who was never heard, if it is kept.
@@ -122,7 +138,7 @@ impl Unheard {
     /// # Errors
     /// [`StoreError`].
     pub fn with_welcome(tx: &Tx, group: &GroupId) -> Result<Vec<IdentityKey>, StoreError> {
-        let rows = tx.scan(Table::KeptWelcomes, group.as_bytes(), None, MAX_KEPT)?;
+        let rows = tx.scan_prefix(Table::KeptWelcomes, group.as_bytes(), MAX_KEPT)?;
         let owner = |(key, _): (Vec<u8>, Vec<u8>)| {
             let who = key.last_chunk::<32>().copied()?;
             IdentityKey::from_bytes(who).ok()
@@ -131,9 +147,13 @@ impl Unheard {
     }
 
     /// Somebody was heard, or will not come.
-    pub fn remove(tx: &Tx, group: &GroupId, who: &IdentityKey) {
-        tx.delete(Table::KeptWelcomes, &key(group, who));
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn remove(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
+        Self::forget_welcome(tx, group, who)?;
         tx.delete(Table::Unheard, &key(group, who));
+        Ok(())
     }
 }
 
@@ -165,10 +185,14 @@ mod tests {
         Unheard::keep_welcome(&tx, &group, &one, &[&[4]]).unwrap();
         assert_eq!(Unheard::kept_welcome(&tx, &group, &one).unwrap(), [vec![4]], "the newer");
         assert_eq!(Unheard::with_welcome(&tx, &group).unwrap().len(), 2);
-        assert!(Unheard::with_welcome(&tx, &GroupId::new([2; 16])).unwrap().is_empty());
-        Unheard::remove(&tx, &group, &one);
+        for other in [0, 2] {
+            assert!(Unheard::with_welcome(&tx, &GroupId::new([other; 16])).unwrap().is_empty());
+        }
+        assert_eq!(Unheard::kept(&tx).unwrap(), 2);
+        Unheard::remove(&tx, &group, &one).unwrap();
         Unheard::removed(&tx, &group, &two).unwrap();
         assert!(Unheard::with_welcome(&tx, &group).unwrap().is_empty());
+        assert_eq!(Unheard::kept(&tx).unwrap(), 0);
         let long = vec![0; MAX_KEPT_WELCOME + 1];
         Unheard::keep_welcome(&tx, &group, &one, &[&long]).unwrap();
         assert!(Unheard::kept_welcome(&tx, &group, &one).unwrap().is_empty());
@@ -190,7 +214,7 @@ mod tests {
         Unheard::removed(&tx, &one, &who).unwrap();
         assert!(!Unheard::is_added_again(&tx, &one, &who).unwrap(), "nobody wishes for it");
         assert!(Unheard::added(&tx, &one, &who).unwrap());
-        Unheard::remove(&tx, &one, &who);
+        Unheard::remove(&tx, &one, &who).unwrap();
         assert!(!Unheard::contains(&tx, &one, &who).unwrap());
         Unheard::removed(&tx, &one, &who).unwrap();
         assert!(!Unheard::added(&tx, &one, &who).unwrap(), "whoever was heard has what was said");

@@ -127,7 +127,7 @@ impl Node {
         if self.groups.summary(tx, &group)?.member(&who).is_none() {
             // Invited, but not yet a member: the wish is taken back.
             Invites::remove(tx, &group, &who);
-            Unheard::remove(tx, &group, &who);
+            Unheard::remove(tx, &group, &who)?;
             return self.group_view(tx, group);
         }
         self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
@@ -370,7 +370,7 @@ impl Node {
                 (api::Change::Removed, Some(*who), text)
             }
             GroupEvent::Left(who) => {
-                Unheard::remove(tx, &group, who);
+                Unheard::remove(tx, &group, who)?;
                 (api::Change::Left, Some(*who), format!("{} left", self.name_of(tx, who)?))
             }
             GroupEvent::Renamed(name) => {

@@ -37,7 +37,7 @@ impl Node {
         if !Unheard::contains(tx, group, who)? {
             return Ok(());
         }
-        Unheard::remove(tx, group, who);
+        Unheard::remove(tx, group, who)?;
         match Conversation::of_group(tx, group)? {
             Some(mut conversation) => self.heard_elsewhere(tx, &mut conversation, now),
             None => Ok(()),

@@ -458,7 +458,7 @@ impl Node {
                 continue;
             }
             Invites::remove(tx, &invite.group, &who);
-            Unheard::remove(tx, &invite.group, &who);
+            Unheard::remove(tx, &invite.group, &who)?;
             self.fetches.remove(&who);
             let why = "they could not be reached for 30 days";
             self.fail_intents(tx, ConversationId::Contact(who), why, now)?;

@@ -431,7 +431,7 @@ impl Node {
         self.retry_deferred = true;
         self.people_changed = true;
         // Whoever invites is there.
-        Unheard::remove(tx, &joined.group, &joined.inviter);
+        Unheard::remove(tx, &joined.group, &joined.inviter)?;
         if joined.kind == GroupKind::Direct {
             crate::conversations::Invites::remove_all_of(tx, &conversation.groups, &joined.inviter);
             self.heard_elsewhere(tx, &mut conversation, now)?;
