@@ -185,18 +185,9 @@ impl Changes {
         let length = u64::try_from(row.value.len()).unwrap_or(u64::MAX);
         let all = usize::try_from(MAX_EARLY).unwrap_or(usize::MAX);
         let own = tx.scan_prefix(Table::EarlyChanges, actor.as_bytes(), all)?;
-        Self::make_room(tx, &own, length, Waiting::OF_ONE)?;
+        Self::make_room(tx, &own, length)?;
         if !Self::waiting(tx)?.plus(length).is_within(Waiting::OF_ALL) {
-            let rows = tx.scan(Table::EarlyChanges, &[], None, all)?;
-            let of_each = rows.chunk_by(|(one, _), (other, _)| one.get(..32) == other.get(..32));
-            let too_many = Self::waiting(tx)?.changes >= MAX_EARLY;
-            let most = of_each.max_by_key(|rows| {
-                let sum = Self::sum(rows).unwrap_or_default();
-                if too_many { sum.changes } else { sum.bytes }
-            });
-            if let Some((oldest, _)) = most.and_then(<[_]>::first) {
-                Self::remove_early(tx, oldest)?;
-            }
+            Self::remove_oldest_of_most(tx)?;
             if !Self::waiting(tx)?.plus(length).is_within(Waiting::OF_ALL) {
                 return Ok(());
             }
@@ -213,21 +204,29 @@ impl Changes {
     }
 
     /// Drops the oldest of an actor's changes until one more fits.
-    fn make_room(
-        tx: &Tx,
-        rows: &[(Vec<u8>, Vec<u8>)],
-        length: u64,
-        bounds: Waiting,
-    ) -> Result<(), StoreError> {
+    fn make_room(tx: &Tx, rows: &[(Vec<u8>, Vec<u8>)], length: u64) -> Result<(), StoreError> {
         let mut sum = Self::sum(rows)?;
         for (key, value) in rows {
-            if sum.plus(length).is_within(bounds) {
+            if sum.plus(length).is_within(Waiting::OF_ONE) {
                 break;
             }
             sum = sum.minus(decode_row::<Early>(Table::EarlyChanges, value)?.length);
             Self::remove_early(tx, key)?;
         }
         Ok(())
+    }
+
+    /// Drops the oldest change of the actor who has the most of what there is too much of.
+    fn remove_oldest_of_most(tx: &Tx) -> Result<(), StoreError> {
+        let too_many = Self::waiting(tx)?.changes >= MAX_EARLY;
+        let all = usize::try_from(MAX_EARLY).unwrap_or(usize::MAX);
+        let rows = tx.scan(Table::EarlyChanges, &[], None, all)?;
+        let of_each = rows.chunk_by(|(one, _), (other, _)| one.get(..32) == other.get(..32));
+        let most = of_each.max_by_key(|rows| {
+            let sum = Self::sum(rows).unwrap_or_default();
+            if too_many { sum.changes } else { sum.bytes }
+        });
+        most.and_then(<[_]>::first).map_or(Ok(()), |(oldest, _)| Self::remove_early(tx, oldest))
     }
 
     fn sum(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Waiting, StoreError> {

@@ -93,6 +93,39 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// A row that says nothing yet, and is on its way to nobody.
+    #[must_use]
+    pub const fn new(
+        conversation: ConversationId,
+        (lamport, from, message_id): (u64, IdentityKey, MessageId),
+        kind: RowKind,
+        state: MessageState,
+        sent_at: Timestamp,
+    ) -> Self {
+        Self {
+            message_id,
+            conversation,
+            lamport,
+            kind,
+            from,
+            outgoing: false,
+            text: String::new(),
+            reply_to: None,
+            sent_at,
+            received_at: None,
+            state,
+            error: None,
+            recipients: Vec::new(),
+            sealed_in: None,
+            receipts: false,
+            about: None,
+            edited_at: None,
+            lifetime: None,
+            vanishes_at: None,
+            told: Vec::new(),
+        }
+    }
+
     /// The row's key.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {

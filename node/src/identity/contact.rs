@@ -142,6 +142,14 @@ impl Contacts {
         tx.read(Table::Contacts, key.as_bytes())
     }
 
+    /// Whether somebody is a contact with whom nothing is to be exchanged.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn is_rejected(tx: &Tx, key: &IdentityKey) -> Result<bool, StoreError> {
+        Ok(Self::find(tx, key)?.is_some_and(|contact| contact.trust == Trust::Rejected))
+    }
+
     /// Writes a contact.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ impl Node {
             ))
             .into());
         }
-        let (conversation, row) = self.changeable(tx, with, message, false)?;
+        let (conversation, row) = self.changeable(tx, with, message)?;
         self.make_change(tx, conversation, &row, ChangeKind::Reaction, reaction.to_owned(), now)
     }
 
@@ -145,7 +145,7 @@ impl Node {
         if text.len() > MAX_TEXT {
             return Err(ApiError::usage(format!("a message has at most {MAX_TEXT} bytes")).into());
         }
-        let (conversation, row) = self.changeable(tx, with, message, true)?;
+        let (conversation, row) = self.changeable(tx, with, message)?;
         self.require_own(&row, "edit")?;
         if row.kind != RowKind::Text {
             return Err(ApiError::refused("only texts can be edited").into());
@@ -161,7 +161,7 @@ impl Node {
         message: &str,
         now: Now,
     ) -> Result<Reply, NodeError> {
-        let (conversation, row) = self.changeable(tx, with, message, true)?;
+        let (conversation, row) = self.changeable(tx, with, message)?;
         self.require_own(&row, "delete")?;
         self.make_change(tx, conversation, &row, ChangeKind::Delete, String::new(), now)
     }
@@ -174,27 +174,20 @@ impl Node {
     }
 
     /// A message that somebody wrote in a conversation that we may write in. Others may have taken the
-    /// id of one of ours: if `ours` is wanted, it is found first.
+    /// id of one of ours, which is found first.
     fn changeable(
         &mut self,
         tx: &Tx,
         with: &str,
         message: &str,
-        ours: bool,
     ) -> Result<(Conversation, MessageRow), NodeError> {
         self.require_room(tx)?;
         let id = self.resolve_conversation(tx, with)?;
         let conversation = self.writable(tx, id)?;
         let message_id = parse_message_id(message)?;
         let is_here = |row: &MessageRow| row.conversation == id && row.is_shown();
-        let own = match ours {
-            true => History::find(tx, &message_id, &self.own.key())?.filter(is_here),
-            false => None,
-        };
-        let found = match own {
-            Some(own) => Some(own),
-            None => History::find_in(tx, id, &message_id)?,
-        };
+        let own = History::find(tx, &message_id, &self.own.key())?.filter(is_here);
+        let found = if own.is_some() { own } else { History::find_in(tx, id, &message_id)? };
         let Some(row) = found else {
             return Err(ApiError::not_found(format!(
                 "no message {message} in this conversation; see the ids with: sremp history --ids WITH"

@@ -7,7 +7,6 @@ use sremp_common::time::Now;
 use super::changing::Change;
 use super::{Node, NodeError};
 use crate::api::MessageState;
-use crate::conversations::content::Lifetime;
 use crate::conversations::{Content, Conversation, History, Kind, MessageRow, RowKind};
 use crate::delivery::Verdict;
 use crate::groups::StateId;
@@ -46,28 +45,13 @@ impl Node {
             return Ok(Verdict::Applied);
         }
         let lamport = conversation.witness_lamport(content.lamport, now.wall);
-        let sender = origin.sender;
+        let place = (lamport, origin.sender, content.message_id);
+        let (unknown, state) = (RowKind::Unknown, MessageState::Delivered);
         let mut row = MessageRow {
-            message_id: content.message_id,
-            conversation: conversation.id,
-            lamport,
-            kind: RowKind::Unknown,
-            from: sender,
-            outgoing: false,
-            text: String::new(),
-            reply_to: None,
-            sent_at: content.sent_at,
             received_at: Some(now.wall),
-            state: MessageState::Delivered,
-            error: None,
-            recipients: Vec::new(),
             sealed_in: Some(origin.sealed_in),
             receipts: origin.receipts,
-            about: None,
-            edited_at: None,
-            lifetime: None,
-            vanishes_at: None,
-            told: Vec::new(),
+            ..MessageRow::new(conversation.id, place, unknown, state, content.sent_at)
         };
         match kind {
             Kind::Text(body) => {
@@ -106,7 +90,8 @@ impl Node {
         if row.kind == RowKind::Timer {
             conversation.set_timer(&row);
         } else if let Some(lifetime) = row.lifetime {
-            row.vanishes_at = Some(lifetime_end(lifetime, &row));
+            let received_at = row.received_at.unwrap_or(row.sent_at);
+            row.vanishes_at = Some(lifetime.end(row.sent_at, received_at));
         }
         conversation.save(tx)?;
         self.meet_changes(tx, &mut row)?;
@@ -121,8 +106,4 @@ impl Node {
         row.told.push(self.tell_message(tx, &row, now)?);
         Ok(History::update(tx, &row)?)
     }
-}
-
-fn lifetime_end(lifetime: Lifetime, row: &MessageRow) -> sremp_common::time::Timestamp {
-    lifetime.end(row.sent_at, row.received_at.unwrap_or(row.sent_at))
 }

@@ -451,27 +451,13 @@ impl Node {
         text: String,
         now: Now,
     ) -> Result<(), NodeError> {
+        let id = MessageId::new(self.entropy.array());
+        let place = (conversation.next_lamport(now.wall), by, id);
+        let (kind, state) = (RowKind::Notice, MessageState::Read);
         let row = MessageRow {
-            message_id: MessageId::new(self.entropy.array()),
-            conversation: conversation.id,
-            lamport: conversation.next_lamport(now.wall),
-            kind: RowKind::Notice,
-            from: by,
-            outgoing: false,
             text,
-            reply_to: None,
-            sent_at: now.wall,
             received_at: Some(now.wall),
-            state: MessageState::Read,
-            error: None,
-            recipients: Vec::new(),
-            sealed_in: None,
-            receipts: false,
-            about: None,
-            edited_at: None,
-            lifetime: None,
-            vanishes_at: None,
-            told: Vec::new(),
+            ..MessageRow::new(conversation.id, place, kind, state, now.wall)
         };
         History::save(tx, &row)?;
         conversation.save(tx)?;

@@ -334,13 +334,15 @@ impl Node {
         who: &IdentityKey,
         now: Now,
     ) -> Result<(), NodeError> {
-        let never_heard = Unheard::contains(tx, group, who)?;
+        let begins = self.own.key() < *who;
+        if !begins && !Unheard::contains(tx, group, who)? {
+            return Ok(());
+        }
         let mark = self.groups.mark(tx, group)?;
-        if (self.own.key() > *who && !never_heard)
-            || !self.healing.may_tell(group, who, Telling::Compared, mark, now)
-            || self.send_welcome_again(tx, group, who, now)?
-            || self.own.key() > *who
-        {
+        if !self.healing.may_tell(group, who, Telling::Compared, mark, now) {
+            return Ok(());
+        }
+        if self.send_welcome_again(tx, group, who, now)? || !begins {
             return Ok(());
         }
         self.ask_again(tx, group, who, Wants::Answer, now)

@@ -198,8 +198,7 @@ impl Node {
         now: Now,
     ) -> Result<Option<Admitted>, NodeError> {
         if let Some(caller) = caller
-            && let Some(contact) = Contacts::find(tx, &caller.key())?
-            && contact.trust == Trust::Rejected
+            && Contacts::is_rejected(tx, &caller.key())?
         {
             return Ok(None);
         }

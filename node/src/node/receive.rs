@@ -298,8 +298,7 @@ impl Node {
             return Ok(Verdict::Applied);
         };
         self.confirmed_in(conversation.id, now);
-        let rejected =
-            Contacts::find(tx, &from)?.is_some_and(|contact| contact.trust == Trust::Rejected);
+        let rejected = Contacts::is_rejected(tx, &from)?;
         for id in ids.iter().filter(|_| !rejected) {
             let Some(mut row) = History::find(tx, id, &own)? else { continue };
             if conversation.id != row.conversation {

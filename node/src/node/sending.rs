@@ -10,7 +10,7 @@ use sremp_common::wire::Text;
 
 use super::changing::kind_of_change;
 use super::{Node, NodeError};
-use crate::api::{ApiError, MessageState, Reply, SentView, Trust};
+use crate::api::{ApiError, MessageState, Reply, SentView};
 use crate::conversations::content::{FadingTextBody, TextBody, TimerBody};
 use crate::conversations::{
     Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, RowKind, Standing,
@@ -73,27 +73,12 @@ impl Node {
         kind: RowKind,
         now: Now,
     ) -> MessageRow {
+        let id = MessageId::new(self.entropy.array());
+        let place = (conversation.write_lamport(now.wall), self.own.key(), id);
         MessageRow {
-            message_id: MessageId::new(self.entropy.array()),
-            conversation: conversation.id,
-            lamport: conversation.write_lamport(now.wall),
-            kind,
-            from: self.own.key(),
             outgoing: true,
-            text: String::new(),
-            reply_to: None,
-            sent_at: now.wall,
-            received_at: None,
-            state: MessageState::Queued,
-            error: None,
-            recipients: Vec::new(),
-            sealed_in: None,
             receipts: true,
-            about: None,
-            edited_at: None,
-            lifetime: None,
-            vanishes_at: None,
-            told: Vec::new(),
+            ..MessageRow::new(conversation.id, place, kind, MessageState::Queued, now.wall)
         }
     }
 
@@ -126,14 +111,13 @@ impl Node {
 
     /// The conversation, if we may write into it.
     pub(super) fn writable(&self, tx: &Tx, id: ConversationId) -> Result<Conversation, NodeError> {
-        if let ConversationId::Contact(key) = id {
-            let trust = Contacts::find(tx, &key)?.map(|contact| contact.trust);
-            if trust == Some(Trust::Rejected) {
-                return Err(ApiError::refused(
-                    "you have rejected this contact; undo it with: sremp contact reset WHO",
-                )
-                .into());
-            }
+        if let ConversationId::Contact(key) = id
+            && Contacts::is_rejected(tx, &key)?
+        {
+            return Err(ApiError::refused(
+                "you have rejected this contact; undo it with: sremp contact reset WHO",
+            )
+            .into());
         }
         let conversation =
             Conversation::find(tx, id)?.unwrap_or_else(|| Conversation::new(id, String::new()));

@@ -12,7 +12,7 @@ use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{Message, Typing};
 
 use super::{Call, Node, NodeError};
-use crate::api::{ApiError, EventBody, PathPolicy, PersonView, Reply, Trust};
+use crate::api::{ApiError, EventBody, PathPolicy, PersonView, Reply};
 use crate::conversations::{Conversation, ConversationId, Standing};
 use crate::identity::Contacts;
 use crate::store::Tx;
@@ -152,11 +152,9 @@ impl Node {
             return Ok(());
         }
         for key in members.iter().map(|member| member.identity_key) {
-            let is_rejected =
-                Contacts::find(tx, &key)?.is_some_and(|contact| contact.trust == Trust::Rejected);
             let is_direct = self.path_policy(tx, &key)? != PathPolicy::Relay;
             if key == self.own.key()
-                || is_rejected
+                || Contacts::is_rejected(tx, &key)?
                 || !is_direct
                 || !self.transport.has_session(&key)
             {
@@ -181,9 +179,7 @@ impl Node {
             return Ok(());
         }
         let Some(conversation) = Conversation::of_group(tx, &group)? else { return Ok(()) };
-        let is_rejected =
-            Contacts::find(tx, &who)?.is_some_and(|contact| contact.trust == Trust::Rejected);
-        if is_rejected || conversation.standing != Standing::Active {
+        if Contacts::is_rejected(tx, &who)? || conversation.standing != Standing::Active {
             return Ok(());
         }
         if self.groups.summary(tx, &group)?.member(&who).is_none() {

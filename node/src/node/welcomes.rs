@@ -68,15 +68,17 @@ impl Node {
         let identity = self.own.identity().identity().clone();
         let purpose = Purpose::Welcome(*group, after);
         let key: [u8; 32] = self.entropy.array();
-        let shared = match sharing.is_empty() {
-            true => Vec::new(),
-            false => self.groups.wrap_shared(&key, &welcomes.shared)?,
+        let shared = if sharing.is_empty() {
+            Vec::new()
+        } else {
+            self.groups.wrap_shared(&key, &welcomes.shared)?
         };
         // What is the same for many is not kept for each of them when it is long.
-        let kept_for_all = sharing.len().saturating_mul(shared.len()) <= MAX_KEPT_SHARED;
+        let is_kept_for_all = sharing.len().saturating_mul(shared.len()) <= MAX_KEPT_SHARED;
         for (place, (who, leaf)) in changed.joined.iter().enumerate() {
             let too_large = || ApiError::refused("the group is too large for an invitation");
-            let sealed = if sharing.contains(who) {
+            let shares = sharing.contains(who);
+            let sealed = if shares {
                 let part = welcomes.parts.get(place).cloned().unwrap_or_default();
                 let part = Bin::new(part).map_err(|_| too_large())?;
                 let body = PartBody { identity: identity.clone(), part, key: ByteArray::new(key) };
@@ -86,10 +88,10 @@ impl Node {
                 let body = welcome_bytes(&identity, whole).ok_or_else(too_large)?;
                 self.groups.seal(&leaf.seal_key, SEALED_WELCOME, &body)?
             };
-            if !sharing.contains(who) {
-                Unheard::keep_welcome(tx, group, who, &[&sealed])?;
-            } else if kept_for_all {
+            if shares && is_kept_for_all {
                 Unheard::keep_welcome(tx, group, who, &[&sealed, &shared])?;
+            } else if !shares {
+                Unheard::keep_welcome(tx, group, who, &[&sealed])?;
             }
             self.post(tx, *group, sealed, &[*who], &purpose, now)?;
         }
