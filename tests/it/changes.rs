@@ -205,11 +205,7 @@ fn changes_that_relays_lost_are_sent_again() {
     let change = sent(world.command(0, edit("node2", &hello, "hello again")));
     world.pass(A_WHILE);
     assert_eq!(state(&mut world, 0, &change), MessageState::Sent);
-    for relay in [2, 3] {
-        world.crash(relay);
-        world.forget_all(relay);
-        world.start(relay);
-    }
+    world.lose_everything([2, 3]);
     world.start(1);
     world.pass(5_000);
     send(&mut world, 0, "node2", "after the gap");

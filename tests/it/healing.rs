@@ -255,9 +255,7 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
     }
     for relay in [3, 4] {
         // Whatever waits for it there is gone.
-        world.crash(relay);
-        world.forget_all(relay);
-        world.start(relay);
+        world.lose_everything([relay]);
         let withholds_from = BTreeSet::from([world.node(2).key()]);
         world.play(relay, Tricks { withholds_from, longest: Some(2048), ..Tricks::default() });
     }
@@ -290,11 +288,7 @@ fn a_message_that_a_relay_lost_is_sent_again_when_its_recipient_answers() {
     let lost = send(&mut world, 0, "contact:node2", "do not lose this");
     world.pass(A_WHILE);
     assert_eq!(state(&mut world, 0, &lost), MessageState::Sent);
-    for relay in [2, 3] {
-        world.crash(relay);
-        world.forget_all(relay);
-        world.start(relay);
-    }
+    world.lose_everything([2, 3]);
     world.start(1);
     world.pass(HEALED);
     assert_eq!(texts(&mut world, 1, "contact:node1"), ["hello", "do not lose this"]);
@@ -313,11 +307,7 @@ fn an_invitation_that_a_relay_lost_is_sent_again() {
             (1..=invited).for_each(|host| world.crash(host));
             let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
             world.pass(A_WHILE);
-            for relay in [5, 6] {
-                world.crash(relay);
-                world.forget_all(relay);
-                world.start(relay);
-            }
+            world.lose_everything([5, 6]);
             if !meet {
                 (1..5).for_each(|host| world.net.cut(0, host));
             }
@@ -354,11 +344,7 @@ fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
         rename_group(&mut world, 0, &word, &format!("name {round}"));
         world.pass(15 * 60_000);
     }
-    for relay in [3, 4] {
-        world.crash(relay);
-        world.forget_all(relay);
-        world.start(relay);
-    }
+    world.lose_everything([3, 4]);
     world.start(2);
     world.pass(A_WHILE);
     send(&mut world, 2, &word, "am I still here?");
@@ -382,11 +368,7 @@ fn a_proposal_that_a_relay_lost_is_brought_with_the_commit_that_carries_it_out()
     world.command(3, Command::GroupLeave { group: word.clone() }).unwrap();
     world.pass(A_WHILE);
     assert_eq!(group(&mut world, 0, &word).members.len(), 3);
-    for relay in [4, 5] {
-        world.crash(relay);
-        world.forget_all(relay);
-        world.start(relay);
-    }
+    world.lose_everything([4, 5]);
     world.start(2);
     send(&mut world, 0, &word, "can you read this?");
     world.pass(HEALED);

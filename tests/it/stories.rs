@@ -438,11 +438,7 @@ fn m01_messages_that_a_relay_lost_are_sent_again() {
         assert_eq!(state(&mut world, 0, id), MessageState::Sent);
     }
     // Both relays acknowledged, and forget everything.
-    for relay in [3, 4] {
-        world.crash(relay);
-        world.forget_all(relay);
-        world.start(relay);
-    }
+    world.lose_everything([3, 4]);
     world.start(1);
     world.pass(5_000);
     send(&mut world, 0, "node2", "after the gap");

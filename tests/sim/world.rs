@@ -296,6 +296,15 @@ impl World {
         }
     }
 
+    /// Each of these relays dies, loses everything that it acknowledged, and is back.
+    pub fn lose_everything(&mut self, relays: impl IntoIterator<Item = HostId>) {
+        for relay in relays {
+            self.crash(relay);
+            self.forget_all(relay);
+            self.start(relay);
+        }
+    }
+
     /// Starts a copy of a node on a machine of its own, beside the node itself.
     pub fn run_copy(&mut self, of: HostId, disk: &Disk) -> HostId {
         let host = self.machines.len();
