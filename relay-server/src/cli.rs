@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sremp_common::io::commands::OperatorCommand;
-use sremp_common::io::invitations::InviteCommand;
+use sremp_common::io::invitations::{self, InviteCommand};
 use sremp_common::io::output::{Failure, Output};
 use sremp_common::io::sources::{data_dir, environment, read};
 
@@ -99,7 +99,9 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
             let config = setup.load()?;
             output::link(output, &link(&config, &data_dir(&config)?)?);
         }
-        Command::Invite(command) => output::invited(output, &command.carry_out::<Config>()?),
+        Command::Invite(command) => {
+            invitations::show(output, &command.carry_out::<Config>()?, "link")
+        }
         Command::Mailbox(command) => output.answer(&command.carry_out()?),
         Command::Operator(command) => output.answer(&command.carry_out::<Config>()?),
     }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sremp_common::io::Clock;
 use sremp_common::io::commands::OperatorCommand;
-use sremp_common::io::invitations::InviteCommand;
+use sremp_common::io::invitations::{self, InviteCommand};
 use sremp_common::io::output::{Failure, Output};
 use sremp_common::io::sources::{Sourced as _, data_dir, environment, read};
 
@@ -96,7 +96,7 @@ fn carry_out(command: Command, output: Output) -> Result<(), Failure> {
             Ok(())
         }
         Command::Invite(command) => {
-            output::invited(output, &command.carry_out::<Config>()?);
+            invitations::show(output, &command.carry_out::<Config>()?, "invite");
             Ok(())
         }
         Command::Operator(command) => {

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::commands::{CommandError, Place};
 use super::control::{Refused, Request};
+use super::output::Output;
 use super::sources::Sourced;
-use crate::id::TokenHash;
+use super::system_entropy;
+use crate::id::{Token, TokenHash};
 use crate::invite::{Invite, MAX_LASTS, MAX_USES};
 use crate::time::Timestamp;
 
@@ -95,6 +97,34 @@ pub fn meant(
         let says = "neither what was given away, nor a name that `invite list` shows";
         Refused::new("usage", says)
     })
+}
+
+/// A token that only whoever gets it knows.
+///
+/// # Errors
+/// [`Refused`]: the system has no randomness.
+pub fn token() -> Result<Token, Refused> {
+    let mut entropy = system_entropy()
+        .map_err(|error| Refused::new("failed", format!("no randomness: {error}")))?;
+    Ok(Token::new(entropy.array()))
+}
+
+/// A new invitation as the operator sees it, with what is to be given away under this name.
+#[must_use]
+pub fn with_gift(mut made: Value, name: &str, gift: String) -> Value {
+    if let Some(fields) = made.as_object_mut() {
+        fields.insert(name.to_owned(), gift.into());
+    }
+    made
+}
+
+/// Shows an answer about invitations. Of a new one people see what is under this name alone, to pass
+/// it on.
+pub fn show(output: Output, answer: &Value, name: &str) {
+    match answer.get(name).and_then(Value::as_str) {
+        Some(gift) => output.show(|| answer.clone(), || gift.to_owned()),
+        None => output.answer(answer),
+    }
 }
 
 /// An invitation as the operator sees it.

@@ -1,6 +1,6 @@
 //! What the relay says: its own results in both forms, and the codes of its own failures.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sremp_common::io::output::{Failure, Output};
 
 use crate::io::{Ready, ServeError};
@@ -40,12 +40,4 @@ pub(super) fn ready(output: Output, ready: &Ready) {
 
 pub(super) fn link(output: Output, link: &str) {
     output.show(|| json!({ "link": link }), || link.to_owned());
-}
-
-/// An answer about invitations. Of a new one people see the link alone, to pass it on.
-pub(super) fn invited(output: Output, answer: &Value) {
-    match answer.get("link").and_then(Value::as_str) {
-        Some(link) => output.show(|| answer.clone(), || link.to_owned()),
-        None => output.answer(answer),
-    }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sremp_common::id::{IdentityKey, Token, TokenHash};
+use sremp_common::id::{IdentityKey, TokenHash};
+use sremp_common::io::Clock;
 use sremp_common::io::control::{Answer, Refused, Request};
 use sremp_common::io::invitations;
 use sremp_common::io::metrics::{Family, Histogram, Page};
 use sremp_common::io::operator::{self, Operated, unknown};
-use sremp_common::io::{Clock, system_entropy};
 use sremp_common::text::{RelayLink, decode_identity_key, decode_relay_link, encode_relay_link};
 use tokio::sync::{mpsc, oneshot};
 
@@ -162,14 +162,10 @@ impl Served {
             Refused::new("no_link", text)
         })?;
         let link = decode_relay_link(text).map_err(|error| Refused::failed(&error))?;
-        let mut entropy = system_entropy()
-            .map_err(|error| Refused::new("failed", format!("no randomness: {error}")))?;
-        let token = Token::new(entropy.array());
+        let token = invitations::token()?;
         let made = self.order(Order::Invite(token.hash(), invite)).await?;
-        let mut fields = made.as_object().cloned().unwrap_or_default();
         let link = RelayLink { invite: Some(token), ..link };
-        fields.insert("link".to_owned(), encode_relay_link(&link).into());
-        Ok(Value::Object(fields))
+        Ok(invitations::with_gift(made, "link", encode_relay_link(&link)))
     }
 
     async fn compact(&self) -> Answer {

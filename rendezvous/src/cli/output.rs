@@ -1,6 +1,6 @@
 //! What the server says: its own results in both forms, and the codes of its own failures.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sremp_common::io::output::{Failure, Output};
 
 use super::dev_cert::Written;
@@ -50,12 +50,4 @@ pub(super) fn dev_cert(output: Output, written: &Written) {
             )
         },
     );
-}
-
-/// An answer about invitations. Of a new one people see the word alone, to pass it on.
-pub(super) fn invited(output: Output, answer: &Value) {
-    match answer.get("invite").and_then(Value::as_str) {
-        Some(invite) => output.show(|| answer.clone(), || invite.to_owned()),
-        None => output.answer(answer),
-    }
 }

@@ -4,12 +4,10 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
-use sremp_common::id::Token;
-use sremp_common::io::control::{Answer, Refused, Request};
+use sremp_common::io::control::{Answer, Request};
+use sremp_common::io::invitations;
 use sremp_common::io::metrics::{Family, Page};
 use sremp_common::io::operator::{self, Operated, unknown};
-use sremp_common::io::{invitations, system_entropy};
-
 use sremp_common::text::{decode_invite, encode_invite};
 
 use super::connection::Shared;
@@ -119,13 +117,9 @@ impl Shared {
     /// Makes an invitation: a token that only whoever gets it knows.
     async fn invite(&self, request: &Request) -> Answer {
         let invite = invitations::asked(request, self.clock.now().wall)?;
-        let mut entropy = system_entropy()
-            .map_err(|error| Refused::new("failed", format!("no randomness: {error}")))?;
-        let token = Token::new(entropy.array());
+        let token = invitations::token()?;
         let made = self.jobs.invitation(InviteOrder::Add(token.hash(), invite)).await?;
-        let mut fields = made.as_object().cloned().unwrap_or_default();
-        fields.insert("invite".to_owned(), encode_invite(&token).into());
-        Ok(Value::Object(fields))
+        Ok(invitations::with_gift(made, "invite", encode_invite(&token)))
     }
 }
 

@@ -87,8 +87,6 @@ pub(super) struct Thread {
     figures: Figures,
     commits: Arc<Histogram>,
     gather: Gather,
-    /// Bytes that are in the journal alone.
-    journaled: u64,
     /// The disk is so full that every batch must be committed.
     commits_all: bool,
     look_at_disk: Instant,
@@ -157,7 +155,6 @@ impl Thread {
             figures: Figures::default(),
             commits,
             gather: Gather::default(),
-            journaled: 0,
             commits_all: false,
             look_at_disk: Instant::from_millis(0),
             looked_at_bytes: 0,
@@ -283,7 +280,7 @@ impl Thread {
     }
 
     /// Looks how much room there is: once in a while, and after each batch that stored something.
-    fn check_disk(&mut self, totals: Totals, now: Instant) {
+    fn check_disk(&mut self, totals: Totals, journaled: u64, now: Instant) {
         if now < self.look_at_disk && totals.bytes <= self.looked_at_bytes {
             return;
         }
@@ -296,7 +293,7 @@ impl Thread {
                 Ok(space) => {
                     room = disk.room(space);
                     budget = disk.budget(space);
-                    self.commits_all = !disk.has_room_to_journal(space, self.journaled);
+                    self.commits_all = !disk.has_room_to_journal(space, journaled);
                     self.space = space;
                     if room == Room::Plenty {
                         disk.keep_reserve(space);
@@ -361,7 +358,6 @@ impl Thread {
         let began = std::time::Instant::now();
         transaction.commit()?;
         journal.restart();
-        self.journaled = 0;
         self.durable(began.elapsed());
         // A record of the journal says nothing about the disk: its room was there before.
         if self.engine.room() == Room::Plenty {
@@ -386,7 +382,6 @@ impl Thread {
             return Ok(false);
         }
         self.durable(began.elapsed());
-        self.journaled = journal.used();
         open.lazy = None;
         open.commit.get_or_insert(self.clock.now().instant + COMMIT_AFTER);
         Ok(true)
@@ -433,7 +428,7 @@ impl Thread {
             self.engine.set_banned(self.banned.all());
             self.knows_banned = true;
         }
-        self.check_disk(mailboxes.totals()?, now.instant);
+        self.check_disk(mailboxes.totals()?, mailboxes.journaled(), now.instant);
         let mut batch = std::mem::take(&mut self.batch);
         for job in batch.drain(..) {
             self.apply_one(mailboxes, job, now)?;

@@ -18,6 +18,8 @@ pub struct Recorder<M> {
     entries: Vec<u8>,
     /// The longest record that there may be: more is not written down, but committed.
     room: usize,
+    /// Bytes of the records that the database does not know.
+    journaled: u64,
     /// Something has happened that no entry can say, or too much: only a commit makes it durable, and
     /// whatever comes after it.
     needs_commit: bool,
@@ -27,7 +29,14 @@ impl<M> Recorder<M> {
     /// Nothing has happened yet in this transaction, which `journal` is to make durable.
     #[must_use]
     pub fn new(mailboxes: M, journal: &Journal) -> Self {
-        Self { mailboxes, entries: Vec::new(), room: journal.room(), needs_commit: false }
+        let (room, journaled) = (journal.room(), journal.used());
+        Self { mailboxes, entries: Vec::new(), room, journaled, needs_commit: false }
+    }
+
+    /// Bytes of the journal that are still to be written to the database.
+    #[must_use]
+    pub const fn journaled(&self) -> u64 {
+        self.journaled
     }
 
     /// Only a commit will do for what has happened.
@@ -53,7 +62,7 @@ impl<M> Recorder<M> {
             return Ok(false);
         }
         self.entries.clear();
-        self.room = journal.room();
+        (self.room, self.journaled) = (journal.room(), journal.used());
         Ok(true)
     }
 }
