@@ -9,6 +9,8 @@
     reason = "all of this is test code, helpers included"
 )]
 
+#[path = "../../tests/it/every_key.rs"]
+mod every_key;
 mod operator;
 mod rough;
 mod settings;

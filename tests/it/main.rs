@@ -16,6 +16,7 @@ mod contacts;
 mod decoders;
 mod dependencies;
 mod documents;
+mod every_key;
 mod fellows;
 mod group_wire;
 mod groups;

@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 
+use crate::every_key::{Elsewhere, assert_shown};
 use crate::relay_client::{Client, person, token_of};
 use crate::relay_program::{Relay, command, run};
 
@@ -29,7 +30,7 @@ const EXAMPLE: &str = include_str!("../../deploy/relay.toml");
 const HERE: &str = include_str!("relay_settings.rs");
 
 /// Keys whose effect another test shows.
-const ELSEWHERE: [(&str, &str, &str); 2] = [
+const ELSEWHERE: [Elsewhere; 2] = [
     (
         "network.max_half_open",
         include_str!("relay_flood.rs"),
@@ -44,17 +45,7 @@ const ELSEWHERE: [(&str, &str, &str); 2] = [
 
 #[test]
 fn every_key_has_an_effect_that_a_test_shows() {
-    let parsed: toml::Table = toml::from_str(EXAMPLE).unwrap();
-    for (section, keys) in &parsed {
-        for key in keys.as_table().unwrap().keys() {
-            let name = format!("{section}.{key}");
-            let here = HERE.contains(&format!("#[test]\nfn {section}_{key}() {{"));
-            let elsewhere = ELSEWHERE.iter().any(|(known, file, test)| {
-                *known == name && file.contains(&format!("fn {test}()"))
-            });
-            assert!(here != elsewhere, "{name} needs a test");
-        }
-    }
+    assert_shown(EXAMPLE, HERE, &ELSEWHERE);
 }
 
 /// The program with these keys, each `section.key`, from the environment.

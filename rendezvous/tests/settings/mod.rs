@@ -12,6 +12,7 @@ use sremp_common::wire::{
     Close, Endpoint, ErrorBody, ErrorCode, List, ListServers, Lookup, Message, Register,
 };
 
+use super::every_key::{Elsewhere, assert_shown};
 use super::support::{
     self, Client, PATIENCE, Person, Server, alpn, connect_from, home, lookup, program, run,
 };
@@ -20,7 +21,7 @@ const EXAMPLE: &str = include_str!("../../../deploy/rendezvous.toml");
 const HERE: &str = include_str!("mod.rs");
 
 /// Keys whose effect another test shows.
-const ELSEWHERE: [(&str, &str, &str); 3] = [
+const ELSEWHERE: [Elsewhere; 3] = [
     (
         "server.max_connections_per_network",
         include_str!("../process.rs"),
@@ -43,17 +44,7 @@ const TOO_MUCH: &str = "4611686018427387904";
 
 #[test]
 fn every_key_has_an_effect_that_a_test_shows() {
-    let parsed: toml::Table = toml::from_str(EXAMPLE).unwrap();
-    for (section, keys) in &parsed {
-        for key in keys.as_table().unwrap().keys() {
-            let name = format!("{section}.{key}");
-            let here = HERE.contains(&format!("#[test]\nfn {section}_{key}() {{"));
-            let elsewhere = ELSEWHERE.iter().any(|(known, file, test)| {
-                *known == name && file.contains(&format!("fn {test}()"))
-            });
-            assert!(here != elsewhere, "{name} needs a test");
-        }
-    }
+    assert_shown(EXAMPLE, HERE, &ELSEWHERE);
 }
 
 fn variable(key: &str) -> String {
