@@ -27,6 +27,7 @@ mod incoming;
 mod invites;
 mod lanes;
 mod mailboxes;
+mod outcome;
 mod profiles;
 mod reading;
 mod receive;

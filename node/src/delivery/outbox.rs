@@ -257,6 +257,12 @@ impl Parcel {
         if self.waiting == 0 { Some(self.stored) } else { None }
     }
 
+    /// Whether it is given up when no mailbox takes it now.
+    #[must_use]
+    pub fn is_too_old(&self, now: Now) -> bool {
+        now.wall.since(self.made) > self.purpose.lifetime()
+    }
+
     /// Whether more than one recipient still waits for it.
     #[must_use]
     pub const fn has_others(&self) -> bool {

@@ -19,7 +19,7 @@ use sremp_common::wire::{
     Admission, ErrorBody, ErrorCode, KeyPackageTaken, Message, TakeKeyPackage,
 };
 
-use super::lanes::wait_of;
+use super::outcome::wait_of;
 use super::work::Labour;
 use super::{Call, Node, NodeError};
 use crate::api::{Change as Told, DoubtKind, EventBody, MessageState, PathPolicy};

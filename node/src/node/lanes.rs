@@ -6,26 +6,30 @@ use std::time::Duration;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::identity::RelayRecord;
 use sremp_common::time::{Instant, Now};
-use sremp_common::wire::{
-    Admission, Bin, ErrorCode, List, Message, Recipient, StoreMessage, StoreResponse, StoreResult,
-};
+use sremp_common::wire::{Admission, Bin, List, Message, Recipient, StoreMessage};
 
+use super::outcome::{Outcome, is_refused_as_a_whole, outcomes};
 use super::{Call, Node, NodeError};
 use crate::api::{EventBody, MessageState, PathPolicy};
-use crate::conversations::History;
+use crate::conversations::{History, Invites};
 use crate::delivery::{
-    Company, Lane, Means, Outbox, Parcel, Path, Pauses, Purpose, Shipment, Step, Trouble, Way,
+    Company, Lane, Means, Outbox, Parcel, Path, Pauses, Purpose, Shipment, Step, Way,
 };
+use crate::groups::GroupError;
 use crate::identity::{Contacts, Reach};
 use crate::store::Tx;
 use crate::transport::{CallError, Candidate, Target};
 
-/// Longest wait that a keeper of mailboxes can make us keep.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// As fast as this is a slow uplink at least: 32 KiB a second, as calls are timed.
 const BYTES_PER_MILLISECOND: usize = 32;
 /// Why a parcel is given up after its lifetime.
 const TOO_OLD: &str = "no mailbox took it for 30 days";
+
+/// What is as old is not tried again for somebody with whom we do not share the group any more: what
+/// opened their mailboxes to its members ends soon.
+const FORMER_LIFETIME: Duration = Duration::from_secs(3600);
+/// Why it is given up then.
+const FORMER: &str = "they are no member of the group any more";
 
 /// Parcels that are read at once when all to one recipient are given up.
 const GIVEN_UP_AT_ONCE: usize = 256;
@@ -39,6 +43,29 @@ impl Node {
             self.awake.insert(recipient);
         }
         Ok(())
+    }
+
+    /// Why a parcel that no mailbox took is not worth another attempt, if it is not.
+    fn is_moot(
+        &mut self,
+        tx: &Tx,
+        parcel: &Parcel,
+        recipient: &IdentityKey,
+        now: Now,
+    ) -> Result<Option<&'static str>, NodeError> {
+        if parcel.is_too_old(now) {
+            return Ok(Some(TOO_OLD));
+        }
+        let is_new = now.wall.since(parcel.made) <= FORMER_LIFETIME;
+        if is_new || Invites::find(tx, &parcel.group, recipient)?.is_some() {
+            return Ok(None);
+        }
+        let both_are_in = match self.groups.summary(tx, &parcel.group) {
+            Ok(summary) => summary.active && summary.member(recipient).is_some(),
+            Err(GroupError::NoSuchGroup) => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok((!both_are_in).then_some(FORMER))
     }
 
     /// Puts a blob of a group on its way.
@@ -89,7 +116,7 @@ impl Node {
             lane.rest();
             return Ok(());
         };
-        if now.wall.since(first.made) > first.purpose.lifetime() && lane.is_quiet() {
+        if first.is_too_old(now) && lane.is_quiet() {
             lane.gone(first.blob);
             self.awake.insert(*recipient);
             return self.give_up(tx, first, &[*recipient], TOO_OLD, now);
@@ -115,6 +142,11 @@ impl Node {
                 }
             }
             Step::NoPath => {
+                if let Some(why) = self.is_moot(tx, first, recipient, now)? {
+                    lane.gone(first.blob);
+                    self.awake.insert(*recipient);
+                    return self.give_up(tx, first, &[*recipient], why, now);
+                }
                 let at_least = lane.told_to_wait(now.instant);
                 lane.wait(at_least, &mut self.entropy, now.instant);
                 self.look_up(tx, recipient, now)?;
@@ -329,7 +361,7 @@ impl Node {
                 }
                 Outcome::Hopeless(_) if copies.contains(&recipient) => {}
                 Outcome::TryAgain(at_least, trouble) => {
-                    let expired = now.wall.since(parcel.made) > parcel.purpose.lifetime();
+                    let moot = self.is_moot(tx, parcel, &recipient, now)?;
                     let reach = Reach::of(tx, &recipient)?;
                     let lane = self.lanes.entry(recipient).or_default();
                     let relays = keys(&usable(&reach, lane, now.instant));
@@ -341,9 +373,9 @@ impl Node {
                     lane.note_trouble(way, trouble);
                     lane.failed(blob, way, means, at_least, &mut self.entropy, now.instant);
                     lane.alone |= alone;
-                    if expired {
+                    if let Some(why) = moot {
                         lane.gone(blob);
-                        given_up.entry(TOO_OLD).or_default().push(recipient);
+                        given_up.entry(why).or_default().push(recipient);
                     }
                 }
                 Outcome::Hopeless(why) => {
@@ -447,6 +479,9 @@ impl Node {
         if row.receipts {
             if row.recipients.iter().all(|(_, state)| *state == MessageState::Failed) {
                 row.state = MessageState::Failed;
+            } else {
+                // The others may have had it long ago.
+                row.advance(&[], MessageState::Queued);
             }
         } else {
             row.finish(parcel);
@@ -498,66 +533,8 @@ fn next_parcels(
     Ok(parcels)
 }
 
-#[derive(Clone, Copy)]
-enum Outcome {
-    Stored,
-    TryAgain(Duration, Trouble),
-    Hopeless(&'static str),
-}
-
-/// What became of a store for each of `count` recipients.
-fn outcomes(result: Result<Message, CallError>, count: usize) -> Vec<Outcome> {
-    let whole = match result {
-        Ok(Message::StoreResponse(StoreResponse { results })) => {
-            let outcomes = results.iter().map(outcome);
-            let missing = std::iter::repeat(Outcome::TryAgain(Duration::ZERO, Trouble::Broken));
-            return outcomes.chain(missing).take(count).collect();
-        }
-        Ok(_) => Outcome::TryAgain(Duration::ZERO, Trouble::Broken),
-        Err(error) => {
-            let at_least = match &error {
-                CallError::Refused(body) => refused_for(body.retry_after),
-                // Answered at once, without anything having left: trying again at once would never
-                // end.
-                CallError::Busy | CallError::Unsendable | CallError::Rejected => refused_for(None),
-                CallError::Unreachable(_)
-                | CallError::TimedOut
-                | CallError::Closed
-                | CallError::Misbehaved(_) => Duration::ZERO,
-            };
-            Outcome::TryAgain(at_least, Trouble::of_call(&error))
-        }
-    };
-    vec![whole; count]
-}
-
-fn outcome(result: &StoreResult) -> Outcome {
-    match result.refused {
-        None => Outcome::Stored,
-        Some(ErrorCode::TooLarge) => {
-            Outcome::Hopeless("it is larger than the recipient's mailboxes take")
-        }
-        Some(code) => Outcome::TryAgain(refused_for(result.retry_after), Trouble::of_refusal(code)),
-    }
-}
-
 /// Time more that an answer may take for so many bytes: a large blob on a slow uplink is not a silent
 /// peer, and would only be slower if it went out twice.
 fn time_for(bytes: usize) -> Duration {
     Duration::from_millis(u64::try_from(bytes / BYTES_PER_MILLISECOND).unwrap_or(u64::MAX))
-}
-
-/// Whether the message was answered, but not for each recipient: one of them may be the reason.
-const fn is_refused_as_a_whole(result: &Result<Message, CallError>) -> bool {
-    matches!(result, Err(CallError::Refused(_) | CallError::Misbehaved(_) | CallError::Unsendable))
-}
-
-/// A refusal is never answered by trying the same again at once.
-fn refused_for(retry_after: Option<u32>) -> Duration {
-    wait_of(retry_after.unwrap_or(1))
-}
-
-/// The wait that a keeper asks for, within what it may ask for.
-pub(super) fn wait_of(retry_after: u32) -> Duration {
-    Duration::from_secs(retry_after.max(1).into()).min(MAX_RETRY_AFTER)
 }

@@ -18,7 +18,7 @@ use sremp_common::wire::{
     RelayCapabilities, RelayRegister, RetrieveMessages, SetAdmission,
 };
 
-use super::lanes::wait_of;
+use super::outcome::wait_of;
 use super::{Call, Node, NodeError};
 use crate::api::{RelayRecordView, RelayView};
 use crate::delivery::Verdict;

@@ -316,7 +316,9 @@ impl Node {
         let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
         for row in History::page(tx, conversation.id, None, MAX_RESENT)? {
             let unconfirmed = |(key, state): &(IdentityKey, MessageState)| {
-                *key == who && matches!(state, MessageState::Queued | MessageState::Sent)
+                // What was given up while they were no member, too.
+                let waits = [MessageState::Queued, MessageState::Sent, MessageState::Failed];
+                *key == who && waits.contains(state)
             };
             if row.sealed_in.is_none() || !row.recipients.iter().any(unconfirmed) {
                 continue;
