@@ -24,6 +24,7 @@ mod healing;
 mod hostile_relay;
 mod invitations;
 mod layers;
+mod leaving;
 mod node_at_rendezvous;
 mod node_process;
 mod operating;

@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 use sremp_common::id::{GroupId, IdentityKey};
 
-use crate::store::{StoreError, Table, Tx};
+use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// How it stands with somebody who was never heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Row {
-    /// Added.
-    Added,
+    /// Added, in this epoch, by somebody: what was written in an earlier one does not show that they
+    /// are back.
+    Added(u64, IdentityKey),
     /// Taken out by us, to be added anew.
     Again,
     /// Taken out, perhaps to be added anew.
@@ -38,13 +39,19 @@ const ROW_KEPT: &[u8] = b"kept-welcomes";
 pub struct Unheard;
 
 impl Unheard {
-    /// Somebody was added. Answers whether they had been a member before who was never heard.
+    /// Somebody was added, in this epoch, `by` another member. Answers whether they had been a member
+    /// before who was never heard.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn added(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, StoreError> {
+    pub fn added(
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        (epoch, by): (u64, IdentityKey),
+    ) -> Result<bool, StoreError> {
         let before = tx.read::<Row>(Table::Unheard, &key(group, who))?;
-        tx.write(Table::Unheard, &key(group, who), &Row::Added)?;
+        tx.write(Table::Unheard, &key(group, who), &Row::Added(epoch, by))?;
         Ok(matches!(before, Some(Row::Again | Row::Gone)))
     }
 
@@ -55,7 +62,7 @@ impl Unheard {
     pub fn removed(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
         Self::forget_welcome(tx, group, who)?;
         match tx.read::<Row>(Table::Unheard, &key(group, who))? {
-            Some(Row::Added) => tx.write(Table::Unheard, &key(group, who), &Row::Gone),
+            Some(Row::Added(..)) => tx.write(Table::Unheard, &key(group, who), &Row::Gone),
             Some(Row::Again | Row::Gone) | None => Ok(()),
         }
     }
@@ -75,6 +82,45 @@ impl Unheard {
     /// [`StoreError`].
     pub fn is_added_again(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, StoreError> {
         Ok(tx.read::<Row>(Table::Unheard, &key(group, who))? == Some(Row::Again))
+    }
+
+    /// Something came that somebody made in this epoch. Answers whether it is the first since they were
+    /// added.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn hear(
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        epoch: u64,
+    ) -> Result<bool, StoreError> {
+        let is_first = match tx.read::<Row>(Table::Unheard, &key(group, who))? {
+            Some(Row::Added(since, _)) => epoch >= since,
+            Some(Row::Again | Row::Gone) | None => false,
+        };
+        if is_first {
+            Self::remove(tx, group, who)?;
+        }
+        Ok(is_first)
+    }
+
+    /// Members of a group who were never heard, and who added each.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn added_by(
+        tx: &Tx,
+        group: &GroupId,
+    ) -> Result<Vec<(IdentityKey, IdentityKey)>, StoreError> {
+        let mut all = Vec::new();
+        for (key, value) in tx.scan_prefix(Table::Unheard, group.as_bytes(), usize::MAX)? {
+            let who = key.last_chunk::<32>().and_then(|who| IdentityKey::from_bytes(*who).ok());
+            if let (Some(who), Row::Added(_, by)) = (who, decode_row(Table::Unheard, &value)?) {
+                all.push((who, by));
+            }
+        }
+        Ok(all)
     }
 
     /// Whether a member was never heard.
@@ -169,6 +215,11 @@ mod tests {
     use super::*;
     use crate::store::Store;
 
+    /// Who adds.
+    fn by() -> IdentityKey {
+        IdentitySecret::generate(&mut Entropy::from_number(2)).public()
+    }
+
     #[test]
     fn an_invitation_is_kept_until_its_member_is_heard_or_taken_out() {
         let store = Store::in_memory().unwrap();
@@ -178,7 +229,7 @@ mod tests {
         let mut somebody = || IdentitySecret::generate(&mut entropy).public();
         let (one, two) = (somebody(), somebody());
         for who in [&one, &two] {
-            Unheard::added(&tx, &group, who).unwrap();
+            Unheard::added(&tx, &group, who, (7, by())).unwrap();
             Unheard::keep_welcome(&tx, &group, who, &[&[1], &[2, 3]]).unwrap();
         }
         assert_eq!(Unheard::kept_welcome(&tx, &group, &one).unwrap(), [vec![1], vec![2, 3]]);
@@ -205,18 +256,42 @@ mod tests {
         let who = IdentitySecret::generate(&mut Entropy::from_number(1)).public();
         let (one, two) = (GroupId::new([1; 16]), GroupId::new([2; 16]));
         assert!(!Unheard::contains(&tx, &one, &who).unwrap(), "whoever was there before");
-        assert!(!Unheard::added(&tx, &one, &who).unwrap());
+        assert!(!Unheard::added(&tx, &one, &who, (7, by())).unwrap());
         assert!(Unheard::contains(&tx, &one, &who).unwrap());
         assert!(!Unheard::contains(&tx, &two, &who).unwrap());
         Unheard::add_again(&tx, &one, &who).unwrap();
-        assert!(Unheard::added(&tx, &one, &who).unwrap());
-        assert!(!Unheard::added(&tx, &one, &who).unwrap(), "once");
+        assert!(Unheard::added(&tx, &one, &who, (7, by())).unwrap());
+        assert!(!Unheard::added(&tx, &one, &who, (7, by())).unwrap(), "once");
         Unheard::removed(&tx, &one, &who).unwrap();
         assert!(!Unheard::is_added_again(&tx, &one, &who).unwrap(), "nobody wishes for it");
-        assert!(Unheard::added(&tx, &one, &who).unwrap());
+        assert!(Unheard::added(&tx, &one, &who, (7, by())).unwrap());
         Unheard::remove(&tx, &one, &who).unwrap();
         assert!(!Unheard::contains(&tx, &one, &who).unwrap());
         Unheard::removed(&tx, &one, &who).unwrap();
-        assert!(!Unheard::added(&tx, &one, &who).unwrap(), "whoever was heard has what was said");
+        assert!(
+            !Unheard::added(&tx, &one, &who, (7, by())).unwrap(),
+            "whoever was heard has what was said"
+        );
+    }
+
+    #[test]
+    fn what_somebody_wrote_before_being_taken_out_does_not_show_that_they_are_back() {
+        let store = Store::in_memory().unwrap();
+        let tx = store.begin().unwrap();
+        let who = IdentitySecret::generate(&mut Entropy::from_number(1)).public();
+        let group = GroupId::new([1; 16]);
+        assert!(!Unheard::hear(&tx, &group, &who, 3).unwrap(), "there from the beginning");
+        Unheard::added(&tx, &group, &who, (7, by())).unwrap();
+        Unheard::keep_welcome(&tx, &group, &who, &[&[1]]).unwrap();
+        assert!(!Unheard::hear(&tx, &group, &who, 6).unwrap());
+        assert_eq!(Unheard::kept_welcome(&tx, &group, &who).unwrap(), [vec![1]]);
+        assert!(Unheard::hear(&tx, &group, &who, 7).unwrap());
+        assert!(!Unheard::contains(&tx, &group, &who).unwrap());
+        assert!(Unheard::kept_welcome(&tx, &group, &who).unwrap().is_empty());
+        assert!(!Unheard::hear(&tx, &group, &who, 8).unwrap(), "once");
+        Unheard::added(&tx, &group, &who, (9, by())).unwrap();
+        Unheard::add_again(&tx, &group, &who).unwrap();
+        assert!(!Unheard::hear(&tx, &group, &who, 9).unwrap(), "while they are out");
+        assert!(Unheard::is_added_again(&tx, &group, &who).unwrap());
     }
 }

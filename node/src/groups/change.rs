@@ -293,7 +293,7 @@ impl Groups {
             .to_bytes()
             .map_err(|_| GroupError::Mls("leave encoding"))?;
         let sealed = self.seal_for_members(&loaded, tip, KIND_MLS, &proposal)?;
-        Self::keep_proposal(tx, tip, &sealed.blob)?;
+        Self::keep_own_proposal(tx, tip, &sealed.blob);
         self.put_changed(tip, loaded);
         self.save_record(tx, group, record)?;
         Ok(sealed)

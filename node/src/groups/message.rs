@@ -191,6 +191,7 @@ impl Groups {
         };
         Ok(Opened::Receipt {
             group,
+            epoch,
             from: signed.from,
             ids: receipt.ids.into_vec(),
             kind,

@@ -10,13 +10,14 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sremp_common::id::{GroupId, IdentityKey, SealKey, SignatureBytes};
+use sremp_common::id::{GroupId, IdentityKey, SealKey, SignatureBytes, Token};
 use sremp_common::label::SignatureLabel;
 use sremp_common::signed;
 use sremp_common::wire::{Bin, decode, encode};
 
 use super::convergence::marks::{Mark, Marks, Standing};
-use super::{GroupError, Groups, Offer};
+use super::states::own_proposal;
+use super::{GroupError, Groups, LeafInfo, Offer};
 use crate::store::{Table, Tx};
 
 /// Kind of a sealed blob that holds a note.
@@ -54,6 +55,11 @@ pub struct Probe {
     /// The highest number of a message of the recipient that the sender has: whoever never wrote it
     /// is an old copy.
     pub yours: u64,
+    /// How the sender is reached, when it wants something: its leaf at its tip. The recipient may know
+    /// an older one alone, which opens nothing any more.
+    pub way: Option<LeafInfo>,
+    /// The token in the recipient's leaf at the sender's tip, when something is wanted.
+    pub leaf: Option<Token>,
 }
 
 /// What a note says.
@@ -67,6 +73,9 @@ pub enum NoteBody {
     ReaddMe,
     /// The recipient is no member any more, where the sender stands.
     NotMember,
+    /// The sender has left, or was removed, and the leaf with this token, which the recipient has as
+    /// its own, is of no use to it.
+    Out(Token),
 }
 
 /// A note that was verified.
@@ -85,6 +94,8 @@ struct ProbeData {
     marks: Marks,
     wants: u8,
     yours: u64,
+    way: Option<LeafInfo>,
+    leaf: Option<Token>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,12 +116,13 @@ impl NoteBody {
                     Wants::Answer => 1,
                     Wants::Offer => 2,
                 };
-                let (marks, yours) = (probe.marks.clone(), probe.yours);
-                (1, encode(&ProbeData { marks, wants, yours }))
+                let Probe { marks, yours, way, leaf, .. } = probe.clone();
+                (1, encode(&ProbeData { marks, wants, yours, way, leaf }))
             }
             Self::Offer(offer) => (2, encode(offer)),
             Self::ReaddMe => (3, Vec::new()),
             Self::NotMember => (4, Vec::new()),
+            Self::Out(leaf) => (5, encode(leaf)),
         }
     }
 
@@ -124,11 +136,13 @@ impl NoteBody {
                     2 => Wants::Offer,
                     _ => return None,
                 };
-                Some(Self::Probe(Probe { marks: data.marks, wants, yours: data.yours }))
+                let ProbeData { marks, yours, way, leaf, .. } = data;
+                Some(Self::Probe(Probe { marks, wants, yours, way, leaf }))
             }
             2 => Some(Self::Offer(Box::new(decode(body).ok()?))),
             3 if body.is_empty() => Some(Self::ReaddMe),
             4 if body.is_empty() => Some(Self::NotMember),
+            5 => Some(Self::Out(decode(body).ok()?)),
             _ => None,
         }
     }
@@ -250,6 +264,19 @@ impl Groups {
         let bytes = blobs.iter().map(Vec::len).fold(0, usize::saturating_add);
         self.commits = (bytes <= MAX_KEPT_COMMITS).then(|| (way, Arc::clone(&blobs)));
         Ok(blobs)
+    }
+
+    /// Our own wrapped proposal to leave, if it was made at the tip and no commit has carried it out yet.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn own_proposal(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+    ) -> Result<Option<Vec<u8>>, GroupError> {
+        let tip = self.record(tx, group)?.tip();
+        Ok(tx.get(Table::GroupProposals, &own_proposal(tip))?)
     }
 
     /// Our state may have been used elsewhere since: nothing is sent in it any more until

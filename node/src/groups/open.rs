@@ -286,6 +286,7 @@ impl Groups {
         let raced = record.states().iter().any(|state| state.parent == Some(parent));
         let loaded = self.loaded_from(mls).map_err(broken)?;
         let after = Arc::clone(&loaded.view);
+        let epoch = loaded.mls.epoch().as_u64().saturating_sub(1);
         let mut state = entered(child, Some(parent), &loaded.mls, now);
         state.active = loaded.mls.is_active();
         state.own_update_at = own_update_at;
@@ -296,7 +297,7 @@ impl Groups {
         tx.put(Table::GroupCommits, child.as_bytes(), wrapped.to_vec());
         let settled = self.settle(tx, &group, state, now.wall).map_err(broken)?;
         let events = self.events(tx, &group, settled, &old_view, (child, &after), leavers, by)?;
-        Ok(Opened::Changed { group, by, events, raced })
+        Ok(Opened::Changed { group, epoch, by, events, raced })
     }
 
     /// What is different at the tip after a commit came.
@@ -328,7 +329,10 @@ impl Groups {
         };
         let mut events = now_at.changes_since(old, leavers, &self.own);
         match lost {
-            Some(lost) => events.insert(0, GroupEvent::Switched { lost }),
+            Some(lost) => {
+                let lost = lost.into_iter().filter_map(|work| work.held_in(old)).collect();
+                events.insert(0, GroupEvent::Switched { lost });
+            }
             None if events.is_empty() => events.push(GroupEvent::Updated(by)),
             None => {}
         }

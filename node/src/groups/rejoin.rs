@@ -7,6 +7,7 @@
 //! ```
 //! Nobody else may come in this way: the commit removes exactly the leaf of the identity that it adds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openmls::prelude::tls_codec::Deserialize as _;
@@ -20,11 +21,12 @@ use serde_bytes::ByteArray;
 use sremp_common::hash::sha256;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
-use sremp_common::wire::Bin;
+use sremp_common::wire::{Bin, List};
 
 use super::certificates::{Certificates, Claim};
 use super::convergence::branch::Commit;
 use super::convergence::marks::Mark;
+use super::convergence::record::{OwnWork, Record};
 use super::extension::{capabilities, leaf_extensions, policy_bytes};
 use super::index::Entry;
 use super::join::join_config;
@@ -36,10 +38,13 @@ use super::verdict;
 use super::view::View;
 use super::wrap::WrapKeys;
 use super::{
-    Changed, GroupError, GroupEvent, GroupKind, Groups, LeafInfo, OpenError, Opened, StateId,
+    Changed, GroupError, GroupEvent, GroupKind, Groups, LeafInfo, LostWork, OpenError, Opened,
+    StateId,
 };
 use crate::store::Tx;
 
+/// Marks of the past that an offer tells.
+const MAX_PAST_MARKS: usize = 64;
 /// A GroupInfo with the ratchet tree of the largest group.
 const MAX_GROUP_INFO: usize = 3 * 1024 * 1024;
 
@@ -50,22 +55,50 @@ pub struct Offer {
     pub mark: Mark,
     /// Whoever offers came through the state where the other one stands.
     pub is_ahead: bool,
+    /// What that state came through, youngest first: by it the other one knows what of its own work is
+    /// undone.
+    past: List<Mark, MAX_PAST_MARKS>,
     /// The MLS GroupInfo of that state, with its tree.
     group_info: Bin<MAX_GROUP_INFO>,
     /// What the external commit is wrapped with.
     keys: WrapKeys,
 }
 
+impl Offer {
+    /// The state that it leads to, and what that one came through, youngest first.
+    fn lineage(&self) -> impl Iterator<Item = Mark> + '_ {
+        std::iter::once(self.mark).chain(self.past.iter().copied())
+    }
+
+    /// Of what our own commits did: what is in the state that it leads to, and what is not. What is older
+    /// than all that it says about itself is in it, if both sides have anything in common.
+    fn divide(&self, ours: &Record) -> (OwnWork, OwnWork) {
+        let theirs: BTreeSet<Mark> = self.lineage().collect();
+        let oldest = theirs.first().map_or(0, |mark| mark.epoch);
+        let is_near = self.is_ahead || ours.lineage().any(|mark| theirs.contains(&mark));
+        let has = |mark: &Mark| theirs.contains(mark) || (is_near && mark.epoch < oldest);
+        ours.own_work().into_iter().partition(|(mark, _)| has(mark))
+    }
+}
+
 impl Groups {
-    /// Makes a way back to our tip, for a member at it.
+    /// Makes a way back to our tip, for a member at it; also when we want to leave.
     ///
     /// # Errors
-    /// [`GroupError::NotMember`], [`GroupError::Leaving`], [`GroupError::Stale`], [`GroupError::Store`],
-    /// [`GroupError::Mls`].
+    /// [`GroupError::NotMember`], [`GroupError::Stale`], [`GroupError::Store`], [`GroupError::Mls`].
     pub fn offer(&mut self, tx: &Tx, group: &GroupId, is_ahead: bool) -> Result<Offer, GroupError> {
-        let tip = self.acting_tip(tx, group)?;
         let record = self.record(tx, group)?;
-        let mark = record.state(tip).ok_or(GroupError::StateGone)?.mark();
+        if record.stale {
+            return Err(GroupError::Stale);
+        }
+        let tip = record.tip();
+        let state = record.state(tip).ok_or(GroupError::StateGone)?;
+        if !state.active {
+            return Err(GroupError::NotMember);
+        }
+        let mark = state.mark();
+        let known: Vec<Mark> = record.lineage().collect();
+        let past = Self::lineage(tx, group, known)?;
         let loaded = self.take(tx, group, tip)?;
         let info = loaded.mls.export_group_info(&self.engine.crypto, &self.signer, true);
         let keys = loaded.keys;
@@ -75,6 +108,7 @@ impl Groups {
         Ok(Offer {
             mark,
             is_ahead,
+            past: List::truncated(past),
             group_info: Bin::new(bytes).map_err(|_| GroupError::TooLong(MAX_GROUP_INFO))?,
             keys: keys.ok_or(GroupError::NotMember)?,
         })
@@ -98,8 +132,8 @@ impl Groups {
         if !record.state(old_tip).is_some_and(|state| state.active) {
             return Err(GroupError::NotMember);
         }
-        // Whoever came through our state has what we did; who did not has none of it.
-        let lost = if offer.is_ahead { Vec::new() } else { record.own_work() };
+        let leaving = record.leaving;
+        let (done, undone) = offer.divide(record);
         let before = self.view(tx, group, old_tip)?;
         let (scratch, mls, commit) = self.external_commit(tx, offer, leaf)?;
         if mls.group_id() != &mls_id(group) {
@@ -112,6 +146,10 @@ impl Groups {
         let wrapped = offer.keys.wrap(self.engine.random(), KIND_REJOIN, &commit);
         let wrapped = wrapped.ok_or(GroupError::TooLong(super::MAX_CONTENT))?;
 
+        if !offer.is_ahead {
+            // Whoever stands where we came through is not behind, but on another side.
+            Self::forget_past(tx, group)?;
+        }
         let state = root_id(group, &commit);
         let target = Storage::new(tx, state);
         target.copy_from(scratch)?;
@@ -119,6 +157,9 @@ impl Groups {
         let epoch = mls.epoch().as_u64();
         self.enter_welcomed(tx, group, state, mls, now)?;
         let mut record = self.record(tx, group)?.clone();
+        // Nobody at the new tip knows that we want to go: it has to be proposed there.
+        record.leaving = leaving;
+        record.come_by(offer.lineage().collect(), done);
         if let Some(entered) = record.state_mut(state) {
             entered.own_update_at = now.wall;
         }
@@ -126,6 +167,10 @@ impl Groups {
         let after = self.view(tx, group, state)?;
         let mut events = after.changes_since(&before, &[], &self.own);
         events.insert(0, GroupEvent::Rejoined(self.own));
+        // Our leaf is new in any case.
+        let lost = undone.into_iter().map(|(_, work)| work);
+        let lost = lost.filter(|work| *work != LostWork::Updated);
+        let lost = lost.filter_map(|work| work.held_in(&before)).collect();
         events.insert(0, GroupEvent::Switched { lost });
         Ok(Changed {
             commit: wrapped,
@@ -252,11 +297,11 @@ impl Groups {
 
 /// Says that somebody is back where the tip moved on because of it.
 fn with_return(opened: Opened, who: IdentityKey) -> Opened {
-    let Opened::Changed { group, by, mut events, raced } = opened else { return opened };
+    let Opened::Changed { group, epoch, by, mut events, raced } = opened else { return opened };
     if !events.is_empty() {
         events.insert(0, GroupEvent::Rejoined(who));
     }
-    Opened::Changed { group, by, events, raced }
+    Opened::Changed { group, epoch, by, events, raced }
 }
 
 /// Who comes back, by the certificate of the new leaf.

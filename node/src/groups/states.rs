@@ -1,5 +1,6 @@
 //! Records and states between store and memory: loading, caching, copying, deleting.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openmls::prelude::{GroupId as MlsGroupId, MlsGroup};
@@ -17,7 +18,7 @@ use super::storage::Storage;
 use super::view::View;
 use super::wrap::WrapKeys;
 use super::{GroupError, Groups, MAX_GROUPS, StateId};
-use crate::store::{StoreError, Table, Tx};
+use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Loaded states.
 const MAX_LOADED: usize = 256;
@@ -30,6 +31,8 @@ const MAX_PROPOSALS: usize = 64;
 
 /// Epochs whose marks are remembered.
 const MAX_MARKED_EPOCHS: u64 = 4096;
+/// Epochs behind the tip whose marks are told to whoever comes back.
+const LINEAGE: u64 = 64;
 
 /// Records in memory.
 const MAX_RECORDS: usize = 1024;
@@ -85,6 +88,11 @@ pub(super) fn entered(id: StateId, parent: Option<StateId>, mls: &MlsGroup, now:
 
 fn past_key(group: &GroupId, epoch: u64) -> Vec<u8> {
     [group.as_bytes().as_slice(), &epoch.to_be_bytes()].concat()
+}
+
+/// The row of our own proposal in a state; those of others have their digest in place of the zeros.
+pub(super) fn own_proposal(state: StateId) -> Vec<u8> {
+    [state.as_bytes().as_slice(), &[0; 32]].concat()
 }
 
 /// Our id of a group as MLS has it.
@@ -291,10 +299,45 @@ impl Groups {
         Ok(())
     }
 
+    /// Keeps our own proposal to leave: to be said again, and for whoever misses it.
+    pub(super) fn keep_own_proposal(tx: &Tx, state: StateId, wrapped: &[u8]) {
+        tx.put(Table::GroupProposals, &own_proposal(state), wrapped.to_vec());
+    }
+
     /// Whether the group came through this state and does not keep it any more.
     pub(super) fn was_ours(tx: &Tx, group: &GroupId, mark: &Mark) -> Result<bool, StoreError> {
         let known = tx.read::<ByteArray<32>>(Table::GroupPast, &past_key(group, mark.epoch))?;
         Ok(known == Some(mark.authenticator))
+    }
+
+    /// What the tip came through, youngest first: what is in memory, and then what is noted of states
+    /// that are gone. Not the tip itself.
+    pub(super) fn lineage(
+        tx: &Tx,
+        group: &GroupId,
+        known: Vec<Mark>,
+    ) -> Result<Vec<Mark>, StoreError> {
+        let mut marks: BTreeMap<u64, Mark> = BTreeMap::new();
+        let tip = known.first().map_or(0, |mark| mark.epoch);
+        for mark in known {
+            marks.entry(mark.epoch).or_insert(mark);
+        }
+        let from = past_key(group, tip.saturating_sub(LINEAGE));
+        let until = past_key(group, tip);
+        for (key, value) in tx.scan(Table::GroupPast, &from, Some(&until), usize::MAX)? {
+            let epoch = key.last_chunk().copied().map_or(0, u64::from_be_bytes);
+            let authenticator = decode_row(Table::GroupPast, &value)?;
+            marks.entry(epoch).or_insert(Mark { epoch, authenticator });
+        }
+        Ok(marks.into_values().rev().filter(|mark| mark.epoch < tip).collect())
+    }
+
+    /// Forgets what the tip came through.
+    pub(super) fn forget_past(tx: &Tx, group: &GroupId) -> Result<(), StoreError> {
+        for (key, _) in tx.scan_prefix(Table::GroupPast, group.as_bytes(), usize::MAX)? {
+            tx.delete(Table::GroupPast, &key);
+        }
+        Ok(())
     }
 
     fn delete_states(&mut self, tx: &Tx, states: &[StateId]) -> Result<(), StoreError> {
@@ -320,9 +363,7 @@ impl Groups {
         let states: Vec<StateId> =
             self.record(tx, group)?.states().iter().map(|state| state.id).collect();
         self.delete_states(tx, &states)?;
-        for (key, _) in tx.scan_prefix(Table::GroupPast, group.as_bytes(), usize::MAX)? {
-            tx.delete(Table::GroupPast, &key);
-        }
+        Self::forget_past(tx, group)?;
         tx.delete(Table::Groups, group.as_bytes());
         self.records.remove(group);
         Ok(())

@@ -11,6 +11,8 @@ use sremp_common::limit::{MAX_RECEIPT_IDS, MAX_RELAYS};
 use sremp_common::time::Timestamp;
 use sremp_common::wire::List;
 
+use super::view::View;
+
 /// One state of one group: the result of one commit on one parent state. Local to this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -282,6 +284,8 @@ pub enum Opened {
     Receipt {
         /// In which group.
         group: GroupId,
+        /// The epoch in which they were confirmed.
+        epoch: u64,
         /// Who confirms; verified with its leaf key.
         from: IdentityKey,
         /// Which messages.
@@ -295,6 +299,8 @@ pub enum Opened {
     Changed {
         /// In which group.
         group: GroupId,
+        /// The epoch that the commit ends.
+        epoch: u64,
         /// Who made the commit.
         by: IdentityKey,
         /// Differences between the tip before and the tip now.
@@ -357,6 +363,48 @@ pub enum LostWork {
     Updated,
     /// We carried out leaves of these members.
     LeavesCommitted(Vec<IdentityKey>),
+}
+
+impl LostWork {
+    /// Who is in is decided anew by whatever comes after the switch. Answers whether anything is left to
+    /// be done again. (Of a name or a role it cannot be told whether it was given since, or at the same
+    /// time on the branch that stands: what was lost is done again.)
+    pub fn outlives(&mut self, since: &GroupEvent) -> bool {
+        match (self, since) {
+            (Self::Removed(people) | Self::LeavesCommitted(people), GroupEvent::Added(who))
+            | (Self::Added(people), GroupEvent::Removed(who) | GroupEvent::Left(who)) => {
+                people.retain(|it| it != who);
+                !people.is_empty()
+            }
+            _ => true,
+        }
+    }
+
+    /// What of it still held in a state that came later: the rest was overruled on our own side.
+    pub(super) fn held_in(self, later: &View) -> Option<Self> {
+        let is_in = |who: &IdentityKey| later.member(who).is_some();
+        let some = |people: Vec<IdentityKey>, make: fn(Vec<IdentityKey>) -> Self| {
+            (!people.is_empty()).then(|| make(people))
+        };
+        match self {
+            Self::Added(mut people) => {
+                people.retain(is_in);
+                some(people, Self::Added)
+            }
+            Self::Removed(mut people) => {
+                people.retain(|who| !is_in(who));
+                some(people, Self::Removed)
+            }
+            Self::LeavesCommitted(mut people) => {
+                people.retain(|who| !is_in(who));
+                some(people, Self::LeavesCommitted)
+            }
+            Self::Renamed(name) => (later.policy.name == name).then_some(Self::Renamed(name)),
+            Self::Promoted(who) => later.policy.is_admin(&who).then_some(Self::Promoted(who)),
+            Self::Demoted(who) => (!later.policy.is_admin(&who)).then_some(Self::Demoted(who)),
+            Self::Updated => Some(Self::Updated),
+        }
+    }
 }
 
 /// A group that was joined by a Welcome.

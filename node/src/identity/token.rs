@@ -176,6 +176,15 @@ impl Tokens {
         Ok(tx.read::<Row>(Table::Tokens, token.as_bytes())?.is_some())
     }
 
+    /// Whether a token is in a key package of ours that nobody has used yet, as far as we know.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn is_offered(tx: &Tx, token: &Token) -> Result<bool, StoreError> {
+        let row = tx.read::<Row>(Table::Tokens, token.as_bytes())?;
+        Ok(row.is_some_and(|row| row.purpose == TokenPurpose::Offered))
+    }
+
     /// Hands out a token that our relays know already, if there is one left.
     ///
     /// # Errors

@@ -244,8 +244,16 @@ impl Node {
                 }
                 Change::Update(self.leaf_info(tx, now)?)
             }
-            LostWork::LeavesCommitted(_) if summary.leave_proposed.is_empty() => return Ok(()),
-            LostWork::LeavesCommitted(_) => Change::CommitProposals,
+            LostWork::LeavesCommitted(mut people) => {
+                // Who has gone, and has not heard that this was undone, will not propose it again.
+                let proposed = &summary.leave_proposed;
+                people.retain(|who| is_member(who) && !proposed.contains(who));
+                match (people.is_empty(), proposed.is_empty()) {
+                    (false, _) if summary.is_admin(&self.own.key()) => Change::Remove(people),
+                    (_, false) => Change::CommitProposals,
+                    (_, true) => return Ok(()),
+                }
+            }
         };
         self.change_group(tx, group, change, now)
     }

@@ -207,6 +207,7 @@ impl Node {
             let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
             self.post(tx, group, sealed.blob, &recipients, &Purpose::Commit(group), now)?;
             conversation.standing = Standing::Leaving;
+            self.watch_group(tx, &group, now)?;
         }
         conversation.save(tx)?;
         self.people_changed = true;
@@ -296,7 +297,7 @@ impl Node {
             // Somebody else has committed in what was the tip, and makes what is.
             conversation.update_unheard = 0;
         }
-        let mut switched = false;
+        let switched = events.iter().any(|event| matches!(event, GroupEvent::Switched { .. }));
         let mut newcomers = false;
         let mut moved = BTreeSet::new();
         self.fellows_of.remove(&group);
@@ -304,8 +305,14 @@ impl Node {
             if let GroupEvent::Added(who) | GroupEvent::Updated(who) = event {
                 moved.insert(who);
             }
+            if matches!(event, GroupEvent::Removed(_) | GroupEvent::Left(_)) {
+                // Whom they invited may have to be invited by another.
+                self.watch(conversation.id, now);
+            }
+            if !switched {
+                conversation.redo.retain_mut(|work| work.outlives(&event));
+            }
             if let GroupEvent::Switched { lost } = event {
-                switched = true;
                 conversation.redo.extend(lost);
                 conversation.redo.truncate(MAX_REDO);
                 self.tell_group(tx, &conversation, api::Change::Switched, Some(by), None, now)?;
@@ -347,7 +354,8 @@ impl Node {
             GroupEvent::Added(who) => {
                 self.people_changed = true;
                 Invites::remove(tx, &group, who);
-                if Unheard::added(tx, &group, who)? {
+                let epoch = self.groups.summary(tx, &group)?.epoch;
+                if Unheard::added(tx, &group, who, (epoch, by))? {
                     // What we wrote and they have not confirmed is encrypted again for them.
                     self.welcome_back(group, *who);
                 }

@@ -88,6 +88,8 @@ pub(super) enum Telling {
     Readd,
     /// That they are no member any more.
     Gone,
+    /// That we are none.
+    Out,
 }
 
 impl Telling {
@@ -95,7 +97,9 @@ impl Telling {
     const fn pause(self) -> Duration {
         match self {
             Self::Asked | Self::Readd | Self::Gone => TOLD_AGAIN,
-            Self::Compared | Self::AskedBack | Self::Commits | Self::Offered => BROUGHT_AGAIN,
+            Self::Compared | Self::AskedBack | Self::Commits | Self::Offered | Self::Out => {
+                BROUGHT_AGAIN
+            }
         }
     }
 }
@@ -355,7 +359,7 @@ impl Node {
         let Some(case) = self.healing.cases.get_mut(&group) else { return Ok(()) };
         let over = case.doubt == Doubt::Unread && !Inbox::anything_waits(tx)?;
         let alone = summary.members.len() < 2;
-        if over || alone || !summary.active || summary.leaving {
+        if over || alone || !summary.active {
             // What could not be read was of this group, if asking about it has moved it on.
             let helped = over && case.rounds > 0 && case.state != summary.state;
             self.healing.cases.remove(&group);
@@ -399,7 +403,7 @@ impl Node {
         for (who, _) in members.iter().take(ASKED_AT_ONCE) {
             self.ask_again(tx, &group, who, wants, now)?;
         }
-        if is_waiting {
+        if is_waiting && !summary.leaving {
             for (who, _) in members.iter().filter(|(_, admin)| *admin).take(ASKED_AT_ONCE) {
                 let mark = self.groups.mark(tx, &group)?;
                 if self.healing.may_tell(&group, who, Telling::Readd, mark, now) {
@@ -444,6 +448,10 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
+        if conversation.standing == Standing::Leaving {
+            // For its owner it is over.
+            return Ok(());
+        }
         let own = self.own.key();
         self.tell_group(tx, &conversation, change, Some(own), None, now)
     }

@@ -26,18 +26,18 @@ const LOOKED_THROUGH: usize = 2000;
 const MAX_RESENT: usize = 200;
 
 impl Node {
-    /// Something of a member's came in a group.
+    /// Something of a member's came that was made in an epoch of a group.
     pub(super) fn heard(
         &mut self,
         tx: &Tx,
         group: &GroupId,
         who: &IdentityKey,
+        epoch: u64,
         now: Now,
     ) -> Result<(), NodeError> {
-        if !Unheard::contains(tx, group, who)? {
+        if !Unheard::hear(tx, group, who, epoch)? {
             return Ok(());
         }
-        Unheard::remove(tx, group, who)?;
         match Conversation::of_group(tx, group)? {
             Some(mut conversation) => self.heard_elsewhere(tx, &mut conversation, now),
             None => Ok(()),
@@ -143,8 +143,13 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         Unheard::add_again(tx, &group, &who)?;
+        let was_admin = self.groups.summary(tx, &group)?.is_admin(&who);
         self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
-        self.wish(tx, group, who, now)
+        self.wish(tx, group, who, now)?;
+        if was_admin {
+            Invites::make_admin(tx, &group, &who)?;
+        }
+        Ok(())
     }
 
     /// A contact's link was given once more, and they were never heard: it takes the place of an

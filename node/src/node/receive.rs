@@ -19,8 +19,8 @@ use crate::conversations::{
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{
-    CredentialError, GroupKind, OpenError, Opened, ReceiptBody, ReceiptKind, SEALED_NOTE, StateId,
-    WelcomeError,
+    CredentialError, GroupKind, LeafInfo, OpenError, Opened, ReceiptBody, ReceiptKind, SEALED_NOTE,
+    StateId, WelcomeError,
 };
 use crate::identity::{Contact, Contacts, Reach, TokenSource, Tokens};
 use crate::store::{StoreError, Tx};
@@ -179,21 +179,21 @@ impl Node {
             Opened::Message { former: true, .. } => {
                 Ok(Verdict::Invalid("its author is no member any more".into()))
             }
-            Opened::Message { group, state, sender, content, former: false, .. } => {
-                self.heard(tx, &group, &sender, now)?;
+            Opened::Message { group, state, epoch, sender, content, former: false } => {
+                self.heard(tx, &group, &sender, epoch, now)?;
                 self.apply_message(tx, group, state, sender, &content, now)
             }
-            Opened::Receipt { group, from, ids, kind, .. } => {
-                self.heard(tx, &group, &from, now)?;
+            Opened::Receipt { group, epoch, from, ids, kind, .. } => {
+                self.heard(tx, &group, &from, epoch, now)?;
                 self.apply_receipt(tx, group, from, &ids, kind, now)
             }
-            Opened::Changed { group, by, events, raced } => {
+            Opened::Changed { group, epoch, by, events, raced } => {
                 self.retry_deferred = true;
                 if raced {
                     self.raced(tx, group, now)?;
                 }
                 self.group_changed(tx, group, by, events, now)?;
-                self.heard(tx, &group, &by, now)?;
+                self.heard(tx, &group, &by, epoch, now)?;
                 Ok(Verdict::Applied)
             }
             Opened::LeaveProposed { group, who } => {
@@ -463,17 +463,29 @@ impl Node {
             if only.is_some_and(|only| !only.contains(&member.identity_key)) {
                 continue;
             }
-            let mut reach = Reach::of(tx, &member.identity_key)?;
-            reach.learn_token(TokenSource::Group(*group), member.leaf.token);
-            if !reach.from_identity {
-                reach.learn_relays(&member.leaf.relays);
-                reach.seal_key = Some(member.leaf.seal_key);
-            }
-            reach.save(tx, &member.identity_key)?;
-            if let Some(lane) = self.lanes.get_mut(&member.identity_key) {
-                lane.wake();
-                self.awake.insert(member.identity_key);
-            }
+            self.learn_leaf(tx, group, &member.identity_key, &member.leaf)?;
+        }
+        Ok(())
+    }
+
+    /// How a member can be reached, as their leaf in a group says.
+    pub(super) fn learn_leaf(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        leaf: &LeafInfo,
+    ) -> Result<(), NodeError> {
+        let mut reach = Reach::of(tx, who)?;
+        reach.learn_token(TokenSource::Group(*group), leaf.token);
+        if !reach.from_identity {
+            reach.learn_relays(&leaf.relays);
+            reach.seal_key = Some(leaf.seal_key);
+        }
+        reach.save(tx, who)?;
+        if let Some(lane) = self.lanes.get_mut(who) {
+            lane.wake();
+            self.awake.insert(*who);
         }
         Ok(())
     }

@@ -10,7 +10,8 @@
 //!   not confirmed for long ─→ asked where they stand ─→ answered ─┴─→ sent again
 //! ```
 //! Whoever is away needs no second copy: a question is small, and asked more and more rarely. Who was
-//! invited and never heard cannot be asked: they get the invitation again.
+//! invited and never heard cannot be asked: they get the invitation again, by a new one if whoever
+//! invited them is gone. Whoever wants to leave says so as rarely, until somebody has carried it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,10 +22,12 @@ use sremp_common::time::{Instant, Now};
 use super::{Node, NodeError};
 use crate::api::MessageState;
 use crate::conversations::{Conversation, ConversationId, History, MessageRow, Standing, Unheard};
-use crate::groups::Wants;
+use crate::delivery::Purpose;
+use crate::groups::{Role, Wants};
 use crate::store::Tx;
 
-/// Age at which an unconfirmed message is sent again, and the pause between two looks.
+/// Age at which an unconfirmed message is sent again, doubled with each time that it was, and the pause
+/// between two looks.
 const REPAIR_AFTER: Duration = Duration::from_secs(10);
 /// Messages of a conversation that one look goes through.
 const LOOKED_AT: usize = 2000;
@@ -52,9 +55,11 @@ pub(super) struct Repair {
     watched: BTreeMap<ConversationId, (Instant, Duration)>,
     /// Members who answered, and when.
     alive: BTreeMap<(ConversationId, IdentityKey), Instant>,
-    /// When messages were encrypted last. By no wall clock: one that was wrong must not keep a message
-    /// from being sent again.
-    sealed: BTreeMap<MessageId, Instant>,
+    /// When messages were encrypted last, and how often. By no wall clock: one that was wrong must not
+    /// keep a message from being sent again.
+    sealed: BTreeMap<MessageId, (Instant, u32)>,
+    /// Members whose inviter has gone, and who were asked whether they are there.
+    orphans: BTreeSet<(GroupId, IdentityKey)>,
 }
 
 impl Repair {
@@ -66,9 +71,16 @@ impl Repair {
     /// clock counts, and one in the future is wrong.
     fn is_older(&self, row: &MessageRow, age: Duration, at: Instant, now: Now) -> bool {
         match self.sealed.get(&row.message_id) {
-            Some(sealed) => *sealed + age < at,
+            Some((sealed, _)) => *sealed + age < at,
             None => row.sent_at > now.wall || now.wall.since(row.sent_at) > age,
         }
+    }
+
+    /// Age at which an unconfirmed message is sent once more.
+    fn patience(&self, row: &MessageRow) -> Duration {
+        let times = self.sealed.get(&row.message_id).map_or(0, |(_, times)| *times);
+        let doubled = 2_u32.saturating_pow(times.saturating_sub(1).min(16));
+        REPAIR_AFTER.saturating_mul(doubled).min(LONGEST_SILENCE)
     }
 
     /// Whether somebody was alive so long after a message was encrypted that it should have come.
@@ -107,13 +119,14 @@ impl Node {
     /// A message is encrypted: should nobody confirm it, they are asked.
     pub(super) fn watch_message(&mut self, row: &MessageRow, now: Now) {
         if self.repair.sealed.len() < MAX_WATCHED {
-            self.repair.sealed.insert(row.message_id, now.instant);
+            let sealed = self.repair.sealed.entry(row.message_id).or_insert((now.instant, 0));
+            *sealed = (now.instant, sealed.1.saturating_add(1));
         }
         self.watch(row.conversation, now);
     }
 
-    /// Invitations left: whoever does not answer gets them again.
-    pub(super) fn watch_welcomes(
+    /// Invitations left, or our wish to leave: whoever does not answer gets them again.
+    pub(super) fn watch_group(
         &mut self,
         tx: &Tx,
         group: &GroupId,
@@ -125,7 +138,7 @@ impl Node {
         Ok(())
     }
 
-    fn watch(&mut self, conversation: ConversationId, now: Now) {
+    pub(super) fn watch(&mut self, conversation: ConversationId, now: Now) {
         if self.repair.watched.len() < MAX_WATCHED {
             let silence = (now.instant + ASK_AFTER, ASK_AFTER);
             self.repair.watched.entry(conversation).or_insert(silence);
@@ -150,7 +163,7 @@ impl Node {
             return Ok(());
         }
         self.repair.look_at = None;
-        self.repair.sealed.retain(|_, at| *at + LONGEST_SILENCE > now.instant);
+        self.repair.sealed.retain(|_, (at, _)| *at + 2 * LONGEST_SILENCE > now.instant);
         for id in std::mem::take(&mut self.repair.confirmed) {
             if let Some(mut conversation) = Conversation::find(tx, id)?
                 && conversation.standing == Standing::Active
@@ -172,17 +185,54 @@ impl Node {
         for (id, silence) in due {
             self.repair.watched.remove(&id);
             let Some(conversation) = Conversation::find(tx, id)? else { continue };
+            let leaving = conversation.standing == Standing::Leaving;
             let silent = self.silent_members(tx, &conversation)?;
-            if silent.is_empty() {
+            let orphans = self.orphans(tx, &conversation)?;
+            if silent.is_empty() && orphans.is_empty() && !leaving {
                 continue;
             }
             let silence = silence.saturating_mul(2).min(LONGEST_SILENCE);
             self.repair.watched.insert(id, (now.instant + silence, silence));
+            for (group, who) in orphans.into_iter().take(ASKED_AT_ONCE) {
+                if self.repair.orphans.len() >= MAX_WATCHED {
+                    self.repair.orphans.clear();
+                }
+                // Many read, and write nothing that we would hear: they are asked first.
+                if self.repair.orphans.insert((group, who)) {
+                    self.ask_again(tx, &group, &who, Wants::Answer, now)?;
+                } else {
+                    self.attempt(tx, |node, tx| node.invite_again(tx, group, who, now))?;
+                    self.repair.orphans.remove(&(group, who));
+                }
+            }
+            for group in conversation.groups.iter().filter(|_| leaving) {
+                self.propose_leave_once_more(tx, group, now)?;
+            }
             for (group, who) in silent.into_iter().take(ASKED_AT_ONCE) {
                 if !self.send_welcome_again(tx, &group, &who, now)? {
                     self.ask_again(tx, &group, &who, Wants::Answer, now)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Nobody has carried out that we leave: a relay may have lost it. Whoever has it knows it.
+    fn propose_leave_once_more(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, group)?;
+        if !summary.leaving {
+            return Ok(());
+        }
+        let own = self.own.key();
+        let keys = summary.members.iter().map(|member| member.identity_key);
+        let others: Vec<IdentityKey> = keys.filter(|key| *key != own).collect();
+        if let Some(proposal) = self.groups.own_proposal(tx, group)? {
+            self.post(tx, *group, proposal, &others, &Purpose::Note, now)?;
         }
         Ok(())
     }
@@ -215,6 +265,37 @@ impl Node {
         Ok(silent)
     }
 
+    /// Members who were never heard and whose inviter has gone since, when it is on us to invite them
+    /// again: on the admin with the lowest identity key.
+    fn orphans(
+        &mut self,
+        tx: &Tx,
+        conversation: &Conversation,
+    ) -> Result<Vec<(GroupId, IdentityKey)>, NodeError> {
+        let mut orphans = Vec::new();
+        if conversation.standing != Standing::Active {
+            return Ok(orphans);
+        }
+        for group in &conversation.groups {
+            let unheard = Unheard::added_by(tx, group)?;
+            if unheard.is_empty() || self.unsettled.contains_key(group) {
+                continue;
+            }
+            let summary = self.groups.summary(tx, group)?;
+            let admins = summary.members.iter().filter(|member| member.role == Role::Admin);
+            let is_first = admins.map(|admin| admin.identity_key).min() == Some(self.own.key());
+            if !is_first || !summary.active || self.groups.is_stale(tx, group)? {
+                continue;
+            }
+            let is_in = |who: &IdentityKey| summary.member(who).is_some();
+            let leaves = |who: &IdentityKey| summary.leave_proposed.contains(who);
+            let unheard = unheard.into_iter();
+            let orphaned = unheard.filter(|(who, by)| is_in(who) && !leaves(who) && !is_in(by));
+            orphans.extend(orphaned.map(|(who, _)| (*group, who)));
+        }
+        Ok(orphans)
+    }
+
     fn repair_conversation(
         &mut self,
         tx: &Tx,
@@ -233,7 +314,7 @@ impl Node {
         let mut resent = 0_usize;
         for mut row in rows {
             let Some((group, _)) = row.sealed_in else { continue };
-            let old = self.repair.is_older(&row, REPAIR_AFTER, now.instant, now);
+            let old = self.repair.is_older(&row, self.repair.patience(&row), now.instant, now);
             if !row.can_be_sent() || !row.receipts || !old || resent >= MAX_RESENT {
                 continue;
             }

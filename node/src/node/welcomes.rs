@@ -99,7 +99,7 @@ impl Node {
             let sharing: Vec<_> = sharing.into_iter().collect();
             self.post(tx, *group, shared, &sharing, &purpose, now)?;
         }
-        self.watch_welcomes(tx, group, now)
+        self.watch_group(tx, group, now)
     }
 
     /// Sends an invitation once more, as it was, to somebody who was never heard: a relay may have lost

@@ -46,8 +46,8 @@ pub enum Standing {
     WeMiss,
     /// Each needs the other's, from this state on: the rules will settle it.
     Diverged(StateId),
-    /// They stand where we once were, or on a branch that has lost, and keep no state from which they
-    /// could follow: they have to come back from outside.
+    /// They stand where we once were, and we keep no state from which they could follow: they have to
+    /// come back from outside.
     TheyAreLost,
     /// No state in common: one of both has to come back from outside.
     Unrelated,
@@ -75,7 +75,9 @@ impl Record {
             Some(common) if common.id == self.tip() => Standing::WeMiss,
             Some(common) if known => Standing::TheyMiss(common.id),
             Some(common) => Standing::Diverged(common.id),
-            None if known || was_ours => Standing::TheyAreLost,
+            None if was_ours => Standing::TheyAreLost,
+            // Also when we keep their tip as a rival: they cannot follow the rules that it lost by, so
+            // both choose by who stands where.
             None => Standing::Unrelated,
         }
     }

@@ -33,6 +33,12 @@ pub const MAX_PAST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// hostile member cannot fill the disk with commits.
 pub(in crate::groups) const MAX_STATES: usize = 256;
 
+/// Own commits whose states are gone that are remembered: for when another side of a split wins.
+const MAX_DONE: usize = 64;
+
+/// What own commits did, by the states that they made.
+pub(in crate::groups) type OwnWork = Vec<(Mark, LostWork)>;
+
 /// One group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::groups) struct Record {
@@ -50,6 +56,12 @@ pub(in crate::groups) struct Record {
     /// Whose Welcome we came in by; none when we made the group.
     #[serde(default)]
     pub(in crate::groups) joined_by: Option<IdentityKey>,
+    /// What the state that we came back to had come through, as whoever offered the way back says.
+    #[serde(default)]
+    came_by: Vec<Mark>,
+    /// What our own commits did, by the states that they made, where those are not kept any more.
+    #[serde(default)]
+    done: OwnWork,
 }
 
 /// One retained state.
@@ -129,6 +141,8 @@ impl Record {
             stale: false,
             states: vec![state],
             joined_by: None,
+            came_by: Vec::new(),
+            done: Vec::new(),
         }
     }
 
@@ -143,6 +157,8 @@ impl Record {
         self.joined_epoch = state.epoch;
         self.leaving = false;
         self.joined_by = None;
+        self.came_by.clear();
+        self.done.clear();
         self.stale = false;
         self.states.push(state);
     }
@@ -199,11 +215,34 @@ impl Record {
         settled
     }
 
-    /// What our own commits on the way to the tip did, as far as it is kept, oldest first.
-    pub(in crate::groups) fn own_work(&self) -> Vec<LostWork> {
+    /// What our own commits on the way to the tip did, as far as it is known, by the states that they
+    /// made; oldest first.
+    pub(in crate::groups) fn own_work(&self) -> OwnWork {
         let path = branch::path(&self.branches(), self.tip);
         let states = path.iter().rev().filter_map(|id| self.state(*id));
-        states.flat_map(|state| state.work.clone()).collect()
+        let kept =
+            states.flat_map(|state| state.work.iter().map(|work| (state.mark(), work.clone())));
+        self.done.iter().cloned().chain(kept).collect()
+    }
+
+    /// We came back from outside: what the new tip had come through, and what of our own work is in it.
+    pub(in crate::groups) fn come_by(&mut self, past: Vec<Mark>, done: OwnWork) {
+        self.came_by = past;
+        self.done = done;
+        self.forget_oldest_work();
+    }
+
+    fn forget_oldest_work(&mut self) {
+        let surplus = self.done.len().saturating_sub(MAX_DONE);
+        self.done.drain(..surplus);
+    }
+
+    /// The marks of the tip and of what it came through, youngest first, as far as they are in memory.
+    pub(in crate::groups) fn lineage(&self) -> impl Iterator<Item = Mark> + '_ {
+        let path = branch::path(&self.branches(), self.tip);
+        let kept: Vec<Mark> =
+            path.into_iter().filter_map(|id| self.state(id)).map(State::mark).collect();
+        kept.into_iter().chain(self.came_by.iter().copied())
     }
 
     /// Whether `state` is the tip or one of its ancestors; states that are not kept count as such.
@@ -246,6 +285,14 @@ impl Record {
         if gone.is_empty() {
             return gone;
         }
+        for id in path.iter().rev().filter(|id| gone.iter().any(|(other, _)| other == *id)) {
+            let Some(state) = self.states.iter().find(|state| state.id == *id) else { continue };
+            let mark = state.mark();
+            // A new leaf is nothing that has to be done again.
+            let work = state.work.iter().filter(|work| **work != LostWork::Updated);
+            self.done.extend(work.map(|work| (mark, work.clone())));
+        }
+        self.forget_oldest_work();
         self.states.retain(|state| !gone.iter().any(|(id, _)| *id == state.id));
         // The choice starts at the oldest ancestor of the tip that is still here.
         let mut root = tip;

@@ -87,10 +87,11 @@ fn m08_a_stale_group_info_loses_against_what_came_after_it() {
         assert!(node.events(&changed.commit).is_empty(), "kept as a rival only");
         assert_eq!(node.summary(&group).name, "newer");
     }
-    // Whoever used it sees that it stands alone, and comes back once more.
+    // It lacks the state that both have in common, so it cannot follow the rules by which it lost: it
+    // sees who stands where, and comes back once more.
     let marks = nodes[2].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
     let standing = nodes[0].run(|groups, tx, _| groups.compare(tx, &group, &marks)).unwrap();
-    assert_eq!(standing, Standing::TheyAreLost);
+    assert_eq!(standing, Standing::Unrelated);
     let fresh = offer(&mut nodes[0], &group);
     let changed = rejoin(&mut nodes[2], &group, &fresh).unwrap();
     nodes[0].open(&changed.commit).unwrap();
@@ -129,7 +130,8 @@ fn notes_are_for_one_member_and_by_one() {
     let seal = SealSecret::generate(&mut nodes[1].entropy);
     let to = nodes[1].key;
     let marks = nodes[0].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
-    let probe = NoteBody::Probe(Probe { marks, wants: Wants::Answer, yours: 7 });
+    let (way, leaf) = (Some(nodes[0].leaf()), None);
+    let probe = NoteBody::Probe(Probe { marks, wants: Wants::Answer, yours: 7, way, leaf });
     let blob = nodes[0].groups.note(&group, (&to, &seal.public()), &probe).unwrap();
     let (kind, bytes) = nodes[1].groups.unseal(std::slice::from_ref(&seal), &blob).unwrap();
     assert_eq!(kind, SEALED_NOTE);
@@ -215,4 +217,135 @@ fn commits_that_several_members_miss_are_read_once() {
     }
     b.open(&third).unwrap();
     assert_agree(&mut nodes[..3], &group);
+}
+
+/// So many new epochs, each after an hour: what was before them is not kept any more.
+fn pass_epochs(node: &mut Node, group: &GroupId, count: u64) {
+    for _ in 0..count {
+        node.now.wall = node.now.wall + Duration::from_secs(3600);
+        node.update(group);
+    }
+}
+
+fn standing(node: &mut Node, of: &mut Node, group: &GroupId) -> Standing {
+    let marks = of.run(|groups, tx, _| groups.marks(tx, group)).unwrap();
+    node.run(|groups, tx, _| groups.compare(tx, group, &marks)).unwrap()
+}
+
+fn lost(changed: &Changed) -> &[LostWork] {
+    let GroupEvent::Switched { lost } = &changed.events[0] else { panic!("{:?}", changed.events) };
+    lost
+}
+
+#[test]
+fn who_comes_back_learns_what_of_its_work_is_undone_however_long_ago_it_was() {
+    let mut nodes = nodes(4);
+    let group = team(&mut nodes);
+    let removed = nodes[3].key;
+    let promoted = nodes[1].key;
+    let before = nodes[0].change(&group, Change::Promote(promoted)).unwrap().commit;
+    nodes[1].open(&before).unwrap();
+    nodes[2].open(&before).unwrap();
+    // Two sides, each of which goes on for so long that neither keeps what both came through.
+    let removal = nodes[0].change(&group, Change::Remove(vec![removed])).unwrap().commit;
+    nodes[2].open(&removal).unwrap();
+    pass_epochs(&mut nodes[0], &group, 70);
+    pass_epochs(&mut nodes[1], &group, 60);
+    let way = offer(&mut nodes[1], &group);
+    let changed = rejoin(&mut nodes[0], &group, &way).unwrap();
+    // The promotion is on both sides.
+    assert_eq!(lost(&changed), [LostWork::Removed(vec![removed])]);
+    // It comes back once more: that is known of work which was done again, too.
+    nodes[1].open(&changed.commit).unwrap();
+    let removal = nodes[0].change(&group, Change::Remove(vec![removed])).unwrap().commit;
+    pass_epochs(&mut nodes[0], &group, 12);
+    let without = offer(&mut nodes[1], &group);
+    nodes[1].open(&removal).unwrap();
+    pass_epochs(&mut nodes[1], &group, 14);
+    let with = offer(&mut nodes[1], &group);
+    nodes[0].restart();
+    let leaf = nodes[0].leaf();
+    let refused = nodes[0].run(|groups, tx, now| {
+        Err::<(), _>(Box::new(groups.rejoin(tx, &group, &with, &leaf, now).unwrap()))
+    });
+    assert_eq!(lost(&refused.unwrap_err()), []);
+    let changed = rejoin(&mut nodes[0], &group, &without).unwrap();
+    assert_eq!(lost(&changed), [LostWork::Removed(vec![removed])]);
+}
+
+#[test]
+fn who_stands_where_we_stood_before_we_went_over_to_another_side_is_not_behind() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [a, b, c] = &mut nodes[..] else { unreachable!() };
+    let name = a.change(&group, Change::Rename("ours".into())).unwrap().commit;
+    c.open(&name).unwrap();
+    pass_epochs(a, &group, 12);
+    pass_epochs(b, &group, 14);
+    assert_eq!(standing(a, c, &group), Standing::TheyAreLost);
+    let changed = rejoin(a, &group, &offer(b, &group)).unwrap();
+    b.open(&changed.commit).unwrap();
+    assert_eq!(standing(a, c, &group), Standing::Unrelated);
+    assert_eq!(standing(c, a, &group), Standing::Unrelated);
+    assert_eq!(standing(a, b, &group), Standing::Same);
+}
+
+#[test]
+fn who_was_leaving_and_comes_back_still_wants_to_leave() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let [a, _, c] = &mut nodes[..] else { unreachable!() };
+    c.run(|groups, tx, now| groups.propose_leave(tx, &group, now)).unwrap();
+    let kept = c.run(|groups, tx, _| groups.own_proposal(tx, &group)).unwrap();
+    assert!(kept.is_some());
+    pass_epochs(a, &group, 14);
+    let changed = rejoin(c, &group, &offer(a, &group)).unwrap();
+    assert!(c.summary(&group).leaving);
+    a.open(&changed.commit).unwrap();
+    let proposal = c.run(|groups, tx, now| groups.propose_leave(tx, &group, now)).unwrap();
+    assert!(matches!(a.open(&proposal.blob), Ok(Opened::LeaveProposed { .. })));
+    let commit = a.change(&group, Change::CommitProposals).unwrap().commit;
+    assert!(c.events(&commit).contains(&GroupEvent::MeRemoved));
+}
+
+#[test]
+fn what_our_own_side_has_overruled_is_not_done_again() {
+    let mut nodes = nodes(4);
+    let group = team(&mut nodes);
+    let (second, removed) = (nodes[1].key, nodes[3].key);
+    let promotion = nodes[0].change(&group, Change::Promote(second)).unwrap().commit;
+    nodes[1].open(&promotion).unwrap();
+    nodes[2].open(&promotion).unwrap();
+    // The first one removes somebody and renames the group; on the same side the second one overrules
+    // both. The third one stays behind, and goes on by itself.
+    for change in [Change::Remove(vec![removed]), Change::Rename("first".into())] {
+        let commit = nodes[0].change(&group, change).unwrap().commit;
+        nodes[1].open(&commit).unwrap();
+    }
+    let package = {
+        let [_, second, _, fourth] = &mut nodes[..] else { unreachable!() };
+        second.checked(fourth)
+    };
+    for change in [Change::Add(vec![package]), Change::Rename("second".into())] {
+        let commit = nodes[1].change(&group, change).unwrap().commit;
+        nodes[0].open(&commit).unwrap();
+    }
+    pass_epochs(&mut nodes[2], &group, 14);
+    let way = offer(&mut nodes[2], &group);
+    let changed = rejoin(&mut nodes[0], &group, &way).unwrap();
+    assert_eq!(lost(&changed), []);
+}
+
+#[test]
+fn who_was_added_or_went_since_is_not_what_was_to_be_done_again() {
+    let [one, two] = [1, 2].map(|seed| Node::new(seed).key);
+    let mut work = LostWork::Removed(vec![one, two]);
+    assert!(work.outlives(&GroupEvent::Removed(one)));
+    assert!(work.outlives(&GroupEvent::Added(one)));
+    assert_eq!(work, LostWork::Removed(vec![two]));
+    assert!(!work.outlives(&GroupEvent::Added(two)));
+    for since in [GroupEvent::Removed(one), GroupEvent::Left(one)] {
+        assert!(!LostWork::Added(vec![one]).outlives(&since));
+    }
+    assert!(LostWork::Renamed("a".into()).outlives(&GroupEvent::Renamed("b".into())));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sremp_common::id::{GroupId, IdentityKey};
+use sremp_common::id::{GroupId, IdentityKey, Token};
 use sremp_common::time::Now;
 
 use super::case::Doubt;
@@ -13,7 +13,7 @@ use crate::groups::{
     Change, GroupError, GroupEvent, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing,
     Wants, choose,
 };
-use crate::identity::Reach;
+use crate::identity::{Reach, Tokens};
 use crate::node::{Node, NodeError};
 use crate::store::Tx;
 
@@ -35,8 +35,9 @@ impl Node {
         if from == self.own.key() {
             return Ok(Verdict::Invalid("a note of our own".into()));
         }
-        self.heard(tx, &group, &from, now)?;
-        if self.was_told_to_be_gone(tx, &group)? {
+        let place = Conversation::of_group(tx, &group)?.map(|conversation| conversation.standing);
+        let is_out = matches!(place, Some(Place::Left | Place::Removed));
+        if is_out && self.answered_from_outside(tx, &group, &from, &body, now)? {
             return Ok(Verdict::Applied);
         }
         match body {
@@ -47,6 +48,7 @@ impl Node {
                 self.ask_again(tx, &group, &from, Wants::Answer, now)?;
             }
             NoteBody::NotMember => self.told_to_be_gone(tx, group, from, now)?,
+            NoteBody::Out(leaf) => self.told_to_be_out(tx, group, from, leaf, now)?,
         }
         Ok(Verdict::Applied)
     }
@@ -62,11 +64,20 @@ impl Node {
     ) -> Result<(), NodeError> {
         self.check_memory(tx, &group, probe.yours, now)?;
         let standing = self.groups.compare(tx, &group, &probe.marks)?;
-        tracing::debug!(?standing, "a member says where it stands");
+        tracing::debug!(?standing, ?from, wants = ?probe.wants, "a member says where it stands");
+        // Of whoever stands where we came through we know that leaf, or a newer one.
+        let is_news =
+            matches!(standing, Standing::WeMiss | Standing::Diverged(_) | Standing::Unrelated);
+        if let Some(way) = probe.way.as_ref().filter(|_| is_news) {
+            self.learn_leaf(tx, &group, &from, way)?;
+        }
         self.answered_in(tx, &group, from, now)?;
         let stale = self.groups.is_stale(tx, &group)?;
         if let Some(theirs) = probe.marks.tip() {
             self.hear(&group, from, theirs, standing, stale);
+            if matches!(standing, Standing::Same | Standing::TheyMiss(_) | Standing::WeMiss) {
+                self.heard(tx, &group, &from, theirs.epoch, now)?;
+            }
         }
         // The answer before what it explains: whoever is behind shall know it.
         if probe.wants != Wants::Nothing && standing != Standing::WeMiss {
@@ -164,11 +175,65 @@ impl Node {
         self.group_changed(tx, group, from, vec![GroupEvent::MeRemoved], now)
     }
 
-    /// Whether we took somebody's word that we are no member any more, without the commit.
-    fn was_told_to_be_gone(&mut self, tx: &Tx, group: &GroupId) -> Result<bool, NodeError> {
-        let standing = Conversation::of_group(tx, group)?.map(|conversation| conversation.standing);
-        let is_over = matches!(standing, Some(Place::Removed | Place::Left));
-        Ok(is_over && self.groups.summary(tx, group)?.active)
+    /// Whoever asks takes us for a member, and we are none: they get the commits that say so, if they can
+    /// follow them; else they are told, unless their leaf of ours is of a key package that nobody has
+    /// used here: then an invitation is on its way. Answers whether that is all that a note means to us.
+    fn answered_from_outside(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        to: &IdentityKey,
+        asked: &NoteBody,
+        now: Now,
+    ) -> Result<bool, NodeError> {
+        // Without a commit that takes us out: we left last, or took somebody's word for it.
+        let without_commit = self.groups.summary(tx, group)?.active;
+        let NoteBody::Probe(probe) = asked else { return Ok(without_commit) };
+        let standing = self.groups.compare(tx, group, &probe.marks)?;
+        if let Some(way) = probe.way.as_ref().filter(|_| standing == Standing::Unrelated) {
+            self.learn_leaf(tx, group, to, way)?;
+        }
+        match standing {
+            Standing::TheyMiss(state) | Standing::Diverged(state) if without_commit => {
+                self.bring_commits(tx, group, to, state, now)?;
+                Ok(true)
+            }
+            Standing::Unrelated | Standing::TheyAreLost => {
+                if let Some(leaf) = probe.leaf
+                    && !Tokens::is_offered(tx, &leaf)?
+                    && self.healing.may_tell(group, to, Telling::Out, probe.marks.tip(), now)
+                {
+                    self.send_note(tx, group, to, &NoteBody::Out(leaf), now)?;
+                }
+                Ok(true)
+            }
+            Standing::Same | Standing::WeMiss | Standing::TheyMiss(_) | Standing::Diverged(_) => {
+                Ok(without_commit)
+            }
+        }
+    }
+
+    /// Somebody left, or was removed, on a branch that we do not know: as an admin we carry it out. The
+    /// word is about one leaf: whoever was added anew has another.
+    fn told_to_be_out(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        who: IdentityKey,
+        leaf: Token,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        let usable = summary.active && !summary.leaving && !self.groups.is_stale(tx, &group)?;
+        let is_settled = !self.unsettled.contains_key(&group);
+        if let Some(case) = self.healing.cases.get_mut(&group) {
+            case.heard.remove(&who);
+        }
+        let carries_out = usable && is_settled && summary.is_admin(&self.own.key());
+        if carries_out && summary.member(&who).is_some_and(|member| member.leaf.token == leaf) {
+            self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
+        }
+        Ok(())
     }
 
     /// A member has a message of ours that we never wrote: this home is an old copy. What it has lost
@@ -330,7 +395,11 @@ impl Node {
         if !self.healing.may_tell(&group, &who, Telling::Readd, None, now) {
             return Ok(());
         }
+        let leaves = summary.leave_proposed.contains(&who);
         self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
+        if leaves {
+            return Ok(());
+        }
         self.wish(tx, group, who, now)?;
         if was_admin {
             Invites::make_admin(tx, &group, &who)?;
@@ -436,7 +505,13 @@ impl Node {
     ) -> Result<(), NodeError> {
         let marks = self.groups.marks(tx, group)?;
         let yours = self.last_number(tx, group, to)?;
-        let probe = Probe { marks, wants, yours };
+        // They are members where we stand, and may be ones who know us by a leaf of long ago.
+        let summary = self.groups.summary(tx, group)?;
+        let asks = wants != Wants::Nothing && summary.member(to).is_some();
+        let own = summary.member(&self.own.key()).filter(|_| asks && summary.active);
+        let way = own.map(|own| own.leaf.clone());
+        let leaf = summary.member(to).filter(|_| asks).map(|member| member.leaf.token);
+        let probe = Probe { marks, wants, yours, way, leaf };
         self.send_note(tx, group, to, &NoteBody::Probe(probe), now)
     }
 

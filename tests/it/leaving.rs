@@ -1,0 +1,166 @@
+//! Who leaves, is removed, was invited by somebody who is gone, or was away for weeks: what a relay lost
+//! of it, or nobody keeps any more, is said again. Played on the simulator.
+
+use sremp_node::api::{Command, GroupState, MessageState, Reply};
+use sremp_sim::World;
+
+use crate::user::{create_group, group, rename_group, send, state, texts};
+
+/// Virtual time in which anything that can arrive has arrived.
+const A_WHILE: u64 = 30_000;
+/// Virtual time in which whatever is said again has been said.
+const SAID_AGAIN: u64 = 45 * 60_000;
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+
+/// Nodes that know each other, and a group of the first `members`, made by the first.
+fn team(seed: u64, nodes: usize, members: usize) -> (World, String) {
+    let mut world = World::new(seed, nodes, 2);
+    world.introduce_all();
+    let others = (2..=members).map(|node| format!("contact:node{node}")).collect();
+    let word = create_group(&mut world, 0, "team", others);
+    world.pass(A_WHILE);
+    // Whoever writes is heard, and has renewed its keys.
+    for member in 0..members {
+        send(&mut world, member, &word, "hello");
+        world.pass(A_WHILE);
+    }
+    (world, word)
+}
+
+fn members(world: &mut World, host: usize, word: &str) -> usize {
+    group(world, host, word).members.len()
+}
+
+fn waiting(world: &mut World, host: usize) -> u64 {
+    let Ok(Reply::Status(status)) = world.command(host, Command::Status) else { panic!() };
+    status.outbox
+}
+
+#[test]
+fn a_wish_to_leave_that_a_relay_lost_is_said_again() {
+    let (mut world, word) = team(41, 3, 3);
+    (0..2).for_each(|host| world.crash(host));
+    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    world.pass(A_WHILE);
+    world.lose_everything([3, 4]);
+    (0..2).for_each(|host| world.start(host));
+    world.pass(SAID_AGAIN);
+    for host in 0..2 {
+        assert_eq!(members(&mut world, host, &word), 2);
+    }
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Left);
+    assert_eq!(waiting(&mut world, 2), 0);
+}
+
+#[test]
+fn who_was_invited_by_somebody_who_left_is_invited_by_another_admin() {
+    let (mut world, word) = team(42, 4, 3);
+    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
+    world.command(0, promote).unwrap();
+    world.pass(A_WHILE);
+    // It takes the key package from a relay, and the invitation is lost there.
+    world.crash(3);
+    let add = Command::GroupAdd { group: word.clone(), who: vec!["node4".into()] };
+    world.command(1, add).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(members(&mut world, 0, &word), 4);
+    world.lose_everything([4, 5]);
+    world.command(1, Command::GroupLeave { group: word.clone() }).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(members(&mut world, 0, &word), 3);
+    world.start(3);
+    world.pass(SAID_AGAIN);
+    assert_eq!(group(&mut world, 3, &word).state, GroupState::Active);
+    send(&mut world, 0, &word, "welcome");
+    world.pass(A_WHILE);
+    assert_eq!(texts(&mut world, 3, &word).last().map(String::as_str), Some("welcome"));
+}
+
+#[test]
+fn who_left_in_a_state_that_nobody_else_keeps_says_so() {
+    let (mut world, word) = team(43, 3, 3);
+    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
+    world.command(0, promote).unwrap();
+    world.pass(A_WHILE);
+    // The second one carries it out, and loses its home; the first one hears of nothing.
+    (0..2).for_each(|host| world.crash(host));
+    let backup = world.backup(1);
+    world.start(1);
+    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    world.pass(A_WHILE);
+    rename_group(&mut world, 1, &word, "smaller");
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 2, &word).members.len(), 2);
+    (1..3).for_each(|host| world.crash(host));
+    world.restore(1, &backup);
+    world.lose_everything([3, 4]);
+    // Until nobody keeps the state in which it was carried out.
+    world.pass(8 * DAY);
+    (0..3).for_each(|host| world.start(host));
+    send(&mut world, 0, &word, "who is there?");
+    world.pass(SAID_AGAIN);
+    for host in 0..2 {
+        let view = group(&mut world, host, &word);
+        assert_eq!((view.state, view.members.len()), (GroupState::Active, 2));
+    }
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Left);
+}
+
+#[test]
+fn what_waits_for_somebody_who_is_no_member_any_more_is_given_up() {
+    let (mut world, word) = team(44, 3, 3);
+    (2..5).for_each(|host| world.crash(host));
+    let id = send(&mut world, 0, &word, "to all");
+    world.pass(A_WHILE);
+    assert_eq!(state(&mut world, 0, &id), MessageState::Queued);
+    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
+    world.command(0, remove).unwrap();
+    world.pass(A_WHILE);
+    assert!(waiting(&mut world, 0) > 0);
+    world.pass(3 * HOUR);
+    assert_eq!(waiting(&mut world, 0), 0);
+    // For those who are members it has come as far as it can.
+    assert_eq!(state(&mut world, 0, &id), MessageState::Delivered);
+}
+
+#[test]
+fn whoever_was_away_until_the_tokens_that_they_know_are_over_gets_newer_ones_with_a_question() {
+    let mut world = World::new(45, 3, 2);
+    (0..3).for_each(|node| world.use_relays(node));
+    world.pass(A_WHILE);
+    // The second and the third one share nothing but the group.
+    for other in 1..3 {
+        world.introduce(0, other);
+        world.introduce(other, 0);
+    }
+    let others = vec!["contact:node2".into(), "contact:node3".into()];
+    let word = create_group(&mut world, 0, "team", others);
+    world.pass(A_WHILE);
+    for member in 0..3 {
+        send(&mut world, member, &word, "hello");
+        world.pass(A_WHILE);
+    }
+    world.crash(0);
+    world.crash(2);
+    // It renews its keys once a week, and with them its token; the one before is good for eight days.
+    for text in ["one", "two", "three"] {
+        world.pass(9 * DAY);
+        send(&mut world, 1, &word, text);
+        world.pass(A_WHILE);
+    }
+    world.lose_everything([3, 4]);
+    world.start(2);
+    world.pass(A_WHILE);
+    send(&mut world, 1, &word, "is anybody there?");
+    // Since the first one does not answer, nobody is asked more often than once a day.
+    world.pass(2 * DAY);
+    assert_eq!(
+        group(&mut world, 1, &word).epoch_authenticator,
+        group(&mut world, 2, &word).epoch_authenticator
+    );
+    let read = texts(&mut world, 2, &word);
+    for text in ["one", "two", "three", "is anybody there?"] {
+        assert!(read.iter().any(|it| it == text), "{text} is not in {read:?}");
+    }
+}
