@@ -47,7 +47,7 @@ impl Default for Knobs {
             changes: 4,
             longest_hours: 48,
             clock_minutes: 60,
-            relays_lose: false,
+            relays_lose: true,
             stranded: true,
         }
     }

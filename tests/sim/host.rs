@@ -12,6 +12,7 @@ use sremp_common::name::Username;
 use sremp_common::time::{Instant, Now};
 use sremp_common::wire::{Endpoint, List, Message, RequestId, StoreResponse, StoreResult};
 use sremp_node::api::{ApiError, Command, Reply};
+use sremp_node::delivery::Outbox;
 use sremp_node::identity::Own;
 use sremp_node::node::{Input, Node, NodeConfig, Output};
 use sremp_node::store::Store;
@@ -203,6 +204,20 @@ impl NodeHost {
         self.outputs()
     }
 
+    /// What waits in its outbox, in words, for whoever reads a failed run.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<String> {
+        let Some((store, _)) = &self.running else { return Vec::new() };
+        let tx = store.begin().unwrap();
+        let mut all = Vec::new();
+        for recipient in Outbox::recipients(&tx).unwrap() {
+            for parcel in Outbox::waiting(&tx, &recipient, 0, 4).unwrap() {
+                all.push(format!("to {recipient}: {parcel:?}"));
+            }
+        }
+        all
+    }
+
     fn outputs(&mut self) -> (Vec<Want>, Vec<Result<Reply, ApiError>>) {
         let Some((_, node)) = &mut self.running else { return (Vec::new(), Vec::new()) };
         let mut wants = Vec::new();
@@ -210,7 +225,10 @@ impl NodeHost {
         while let Some(output) = node.poll_output() {
             match output {
                 Output::Reply { result, .. } => replies.push(result),
-                Output::Event(_) => {}
+                Output::Event(event) => {
+                    let event = serde_json::to_string(&event.body).unwrap_or_default();
+                    tracing::debug!(name = self.name, event);
+                }
                 Output::Effect(transport::Effect::Dial { conn, to, .. }) => {
                     wants.push(Want::Dial(conn, to));
                 }

@@ -125,6 +125,12 @@ impl GroupModel {
         !self.is_left_alone(host) || self.deeds.iter().any(|(_, deed)| *deed == Deed::Add(host))
     }
 
+    /// Whether somebody may have become the last admin, who cannot leave.
+    fn may_be_admin(&self, who: HostId) -> bool {
+        self.agreed.admins.contains(&who)
+            || self.deeds.iter().any(|(_, deed)| *deed == Deed::Promote(who))
+    }
+
     fn is_steady_admin(&self, host: HostId) -> bool {
         self.agreed.admins.contains(&host)
             && self.is_left_alone(host)
@@ -193,7 +199,7 @@ impl GroupModel {
             Some(format!("nobody added {name}, and it is a member"))
         } else if is && adds.is_empty() && steady(&removals) {
             Some(format!("an admin removed {name}, and it is a member"))
-        } else if is && adds.is_empty() && leaves && !self.agreed.admins.contains(&who) {
+        } else if is && adds.is_empty() && leaves && !self.may_be_admin(who) {
             Some(format!("{name} has left, and is a member"))
         } else if !is && removals.is_empty() && !leaves && steady(&adds) {
             Some(format!("an admin added {name}, and it is no member"))

@@ -45,14 +45,19 @@ impl Life {
             if let Ok(Reply::Status(status)) = self.world.command(*host, Command::Status)
                 && status.outbox > 0
             {
-                stuck.push(format!("{} has {} parcels", name(*host), status.outbox));
+                let mut waiting = self.world.node(*host).waiting().join(", ");
+                for (place, key) in self.keys.iter().enumerate() {
+                    waiting = waiting.replace(&key.to_string(), &name(place));
+                }
+                stuck.push(format!("{} has {} parcels: {waiting}", name(*host), status.outbox));
             }
         }
         if let Some((_, view)) = views.first() {
             for member in &view.members {
                 let is_active = members.iter().any(|host| self.is(*host, &member.id));
                 if !is_active {
-                    stuck.push(format!("{} is listed, and not active", member.name));
+                    let stands = self.stands(&member.id);
+                    stuck.push(format!("{} is listed, and {stands}", member.name));
                 }
             }
             if view.members.len() < members.len() {
@@ -114,6 +119,17 @@ impl Life {
         views.retain(|(host, _)| !stranded.contains(host));
         self.stranded = stranded;
         views
+    }
+
+    /// How the group stands at somebody, in words.
+    fn stands(&mut self, id: &str) -> String {
+        let host = self.keys.iter().position(|key| key.to_string() == id).unwrap();
+        let command = Command::GroupShow { group: self.word.clone() };
+        match self.world.command(host, command) {
+            Ok(Reply::Group(view)) => format!("{:?} in epoch {}", view.state, view.epoch),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => error.message,
+        }
     }
 
     fn is(&self, host: HostId, id: &str) -> bool {
