@@ -108,6 +108,52 @@ fn who_left_in_a_state_that_nobody_else_keeps_says_so() {
 }
 
 #[test]
+fn who_was_added_anew_and_lacks_the_invitation_is_not_taken_for_gone() {
+    let (mut world, word) = team(46, 3, 3);
+    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
+    world.command(0, promote).unwrap();
+    world.pass(A_WHILE);
+    // The third one is removed, and added anew while it is away; its invitation is lost.
+    world.crash(1);
+    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
+    world.command(0, remove).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Removed);
+    world.crash(2);
+    let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
+    world.command(0, add).unwrap();
+    world.pass(A_WHILE);
+    assert_eq!(members(&mut world, 0, &word), 3);
+    world.lose_everything([3, 4]);
+    // The second one comes back from outside: of what was done it knows the outcome alone.
+    for number in 0..12 {
+        rename_group(&mut world, 0, &word, &format!("name {number}"));
+        world.pass(15 * 60_000);
+    }
+    world.lose_everything([3, 4]);
+    world.start(1);
+    send(&mut world, 0, &word, "back?");
+    world.pass(SAID_AGAIN);
+    let mark = group(&mut world, 0, &word).epoch_authenticator;
+    assert_eq!(group(&mut world, 1, &word).epoch_authenticator, mark);
+    // It asks the third one, whom nobody else can tell.
+    world.crash(0);
+    world.start(2);
+    send(&mut world, 1, &word, "who is there?");
+    world.pass(SAID_AGAIN);
+    assert_eq!(members(&mut world, 1, &word), 3);
+    // The first one still has the invitation.
+    world.start(0);
+    send(&mut world, 0, &word, "now");
+    world.pass(DAY);
+    for host in 0..3 {
+        let view = group(&mut world, host, &word);
+        assert_eq!((view.state, view.members.len()), (GroupState::Active, 3), "at {host}");
+    }
+    assert_eq!(texts(&mut world, 2, &word).last().map(String::as_str), Some("now"));
+}
+
+#[test]
 fn what_waits_for_somebody_who_is_no_member_any_more_is_given_up() {
     let (mut world, word) = team(44, 3, 3);
     (2..5).for_each(|host| world.crash(host));
