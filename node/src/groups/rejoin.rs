@@ -32,7 +32,7 @@ use super::index::Entry;
 use super::join::join_config;
 use super::message::KIND_REJOIN;
 use super::policy::{MAX_MEMBERS, Policy, PolicyError};
-use super::states::{child_id, mls_id, root_id};
+use super::states::{LINEAGE, child_id, mls_id, root_id};
 use super::storage::Storage;
 use super::verdict;
 use super::view::View;
@@ -43,8 +43,6 @@ use super::{
 };
 use crate::store::Tx;
 
-/// Marks of the past that an offer tells.
-const MAX_PAST_MARKS: usize = 64;
 /// A GroupInfo with the ratchet tree of the largest group.
 const MAX_GROUP_INFO: usize = 3 * 1024 * 1024;
 
@@ -57,7 +55,7 @@ pub struct Offer {
     pub is_ahead: bool,
     /// What that state came through, youngest first: by it the other one knows what of its own work is
     /// undone.
-    past: List<Mark, MAX_PAST_MARKS>,
+    past: List<Mark, LINEAGE>,
     /// The MLS GroupInfo of that state, with its tree.
     group_info: Bin<MAX_GROUP_INFO>,
     /// What the external commit is wrapped with.

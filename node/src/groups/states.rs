@@ -32,7 +32,7 @@ const MAX_PROPOSALS: usize = 64;
 /// Epochs whose marks are remembered.
 const MAX_MARKED_EPOCHS: u64 = 4096;
 /// Epochs behind the tip whose marks are told to whoever comes back.
-const LINEAGE: u64 = 64;
+pub(super) const LINEAGE: usize = 64;
 
 /// Records in memory.
 const MAX_RECORDS: usize = 1024;
@@ -322,7 +322,8 @@ impl Groups {
         for mark in known {
             marks.entry(mark.epoch).or_insert(mark);
         }
-        let from = past_key(group, tip.saturating_sub(LINEAGE));
+        let oldest = tip.saturating_sub(u64::try_from(LINEAGE).unwrap_or(u64::MAX));
+        let from = past_key(group, oldest);
         let until = past_key(group, tip);
         for (key, value) in tx.scan(Table::GroupPast, &from, Some(&until), usize::MAX)? {
             let epoch = key.last_chunk().copied().map_or(0, u64::from_be_bytes);

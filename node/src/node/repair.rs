@@ -201,6 +201,8 @@ impl Node {
                 if self.repair.orphans.insert((group, who)) {
                     self.ask_again(tx, &group, &who, Wants::Answer, now)?;
                 } else {
+                    // A refusal undoes no more than this.
+                    self.accept(tx)?;
                     self.attempt(tx, |node, tx| node.invite_again(tx, group, who, now))?;
                     self.repair.orphans.remove(&(group, who));
                 }
