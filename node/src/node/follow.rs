@@ -208,18 +208,14 @@ impl Node {
         let is_member = |key: &IdentityKey| summary.member(key).is_some();
         let change = match work {
             LostWork::Added(people) => {
-                let (there, missing): (Vec<_>, Vec<_>) = people.into_iter().partition(&is_member);
-                self.groups.hold(tx, group, LostWork::Added(there))?;
-                for who in missing {
+                for who in people.into_iter().filter(|who| !is_member(who)) {
                     self.wish(tx, *group, who, now)?;
                 }
                 return Ok(());
             }
             LostWork::Removed(people) => {
                 let mut still = Vec::new();
-                let (there, gone): (Vec<_>, Vec<_>) = people.into_iter().partition(&is_member);
-                self.groups.hold(tx, group, LostWork::Removed(gone))?;
-                for who in there {
+                for who in people.into_iter().filter(|who| is_member(who)) {
                     if Unheard::is_added_again(tx, group, &who)? {
                         self.invite_again(tx, *group, who, now)?;
                     } else {
