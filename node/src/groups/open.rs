@@ -329,8 +329,8 @@ impl Groups {
         };
         let mut events = now_at.changes_since(old, leavers, &self.own);
         match lost {
-            Some(lost) => {
-                let lost = lost.into_iter().filter_map(|work| work.held_in(old)).collect();
+            Some(mut lost) => {
+                lost.retain_mut(|work| work.held_in(old));
                 events.insert(0, GroupEvent::Switched { lost });
             }
             None if events.is_empty() => events.push(GroupEvent::Updated(by)),

@@ -166,9 +166,8 @@ impl Groups {
         let mut events = after.changes_since(&before, &[], &self.own);
         events.insert(0, GroupEvent::Rejoined(self.own));
         // Our leaf is new in any case.
-        let lost = undone.into_iter().map(|(_, work)| work);
-        let lost = lost.filter(|work| *work != LostWork::Updated);
-        let lost = lost.filter_map(|work| work.held_in(&before)).collect();
+        let mut lost: Vec<LostWork> = undone.into_iter().map(|(_, work)| work).collect();
+        lost.retain_mut(|work| *work != LostWork::Updated && work.held_in(&before));
         events.insert(0, GroupEvent::Switched { lost });
         Ok(Changed {
             commit: wrapped,

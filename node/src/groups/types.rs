@@ -380,29 +380,22 @@ impl LostWork {
         }
     }
 
-    /// What of it still held in a state that came later: the rest was overruled on our own side.
-    pub(super) fn held_in(self, later: &View) -> Option<Self> {
-        let is_in = |who: &IdentityKey| later.member(who).is_some();
-        let some = |people: Vec<IdentityKey>, make: fn(Vec<IdentityKey>) -> Self| {
-            (!people.is_empty()).then(|| make(people))
-        };
+    /// Leaves of it what still held in a state that came later: the rest was overruled on our own side.
+    /// Answers whether anything is left.
+    pub(super) fn held_in(&mut self, later: &View) -> bool {
         match self {
-            Self::Added(mut people) => {
-                people.retain(is_in);
-                some(people, Self::Added)
+            Self::Added(people) => {
+                people.retain(|who| later.member(who).is_some());
+                !people.is_empty()
             }
-            Self::Removed(mut people) => {
-                people.retain(|who| !is_in(who));
-                some(people, Self::Removed)
+            Self::Removed(people) | Self::LeavesCommitted(people) => {
+                people.retain(|who| later.member(who).is_none());
+                !people.is_empty()
             }
-            Self::LeavesCommitted(mut people) => {
-                people.retain(|who| !is_in(who));
-                some(people, Self::LeavesCommitted)
-            }
-            Self::Renamed(name) => (later.policy.name == name).then_some(Self::Renamed(name)),
-            Self::Promoted(who) => later.policy.is_admin(&who).then_some(Self::Promoted(who)),
-            Self::Demoted(who) => (!later.policy.is_admin(&who)).then_some(Self::Demoted(who)),
-            Self::Updated => Some(Self::Updated),
+            Self::Renamed(name) => later.policy.name == *name,
+            Self::Promoted(who) => later.policy.is_admin(who),
+            Self::Demoted(who) => !later.policy.is_admin(who),
+            Self::Updated => true,
         }
     }
 }

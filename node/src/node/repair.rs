@@ -186,8 +186,12 @@ impl Node {
             self.repair.watched.remove(&id);
             let Some(conversation) = Conversation::find(tx, id)? else { continue };
             let leaving = conversation.standing == Standing::Leaving;
-            let silent = self.silent_members(tx, &conversation)?;
-            let orphans = self.orphans(tx, &conversation)?;
+            let (silent, orphans) = match conversation.standing {
+                Standing::Active => {
+                    (self.silent_members(tx, &conversation)?, self.orphans(tx, &conversation)?)
+                }
+                Standing::Leaving | Standing::Left | Standing::Removed => Default::default(),
+            };
             if silent.is_empty() && orphans.is_empty() && !leaving {
                 continue;
             }
@@ -247,9 +251,6 @@ impl Node {
         conversation: &Conversation,
     ) -> Result<BTreeSet<(GroupId, IdentityKey)>, NodeError> {
         let mut silent = BTreeSet::new();
-        if conversation.standing != Standing::Active {
-            return Ok(silent);
-        }
         for group in &conversation.groups {
             let unheard = Unheard::with_welcome(tx, group)?;
             silent.extend(unheard.into_iter().map(|who| (*group, who)));
@@ -275,18 +276,14 @@ impl Node {
         conversation: &Conversation,
     ) -> Result<Vec<(GroupId, IdentityKey)>, NodeError> {
         let mut orphans = Vec::new();
-        if conversation.standing != Standing::Active {
-            return Ok(orphans);
-        }
         for group in &conversation.groups {
             let unheard = Unheard::added_by(tx, group)?;
             if unheard.is_empty() || self.unsettled.contains_key(group) {
                 continue;
             }
-            let summary = self.groups.summary(tx, group)?;
+            let Some(summary) = self.acting_admin(tx, group)? else { continue };
             let admins = summary.members.iter().filter(|member| member.role == Role::Admin);
-            let is_first = admins.map(|admin| admin.identity_key).min() == Some(self.own.key());
-            if !is_first || !summary.active || self.groups.is_stale(tx, group)? {
+            if admins.map(|admin| admin.identity_key).min() != Some(self.own.key()) {
                 continue;
             }
             let is_in = |who: &IdentityKey| summary.member(who).is_some();

@@ -117,6 +117,11 @@ impl State {
     pub(in crate::groups) const fn mark(&self) -> Mark {
         Mark { epoch: self.epoch, authenticator: self.authenticator }
     }
+
+    /// What its commit did, if it is ours, by its mark.
+    fn marked_work(&self) -> impl Iterator<Item = (Mark, LostWork)> + '_ {
+        self.work.iter().map(|work| (self.mark(), work.clone()))
+    }
 }
 
 /// What adding a state did to the tip.
@@ -219,9 +224,7 @@ impl Record {
     /// made; oldest first.
     pub(in crate::groups) fn own_work(&self) -> OwnWork {
         let path = branch::path(&self.branches(), self.tip);
-        let states = path.iter().rev().filter_map(|id| self.state(*id));
-        let kept =
-            states.flat_map(|state| state.work.iter().map(|work| (state.mark(), work.clone())));
+        let kept = path.iter().rev().filter_map(|id| self.state(*id)).flat_map(State::marked_work);
         self.done.iter().cloned().chain(kept).collect()
     }
 
@@ -285,13 +288,10 @@ impl Record {
         if gone.is_empty() {
             return gone;
         }
-        for id in path.iter().rev().filter(|id| gone.iter().any(|(other, _)| other == *id)) {
-            let Some(state) = self.states.iter().find(|state| state.id == *id) else { continue };
-            let mark = state.mark();
-            // A new leaf is nothing that has to be done again.
-            let work = state.work.iter().filter(|work| **work != LostWork::Updated);
-            self.done.extend(work.map(|work| (mark, work.clone())));
-        }
+        // A new leaf is nothing that has to be done again.
+        let passed = self.states.iter().filter(|state| is_gone(state) && path.contains(&state.id));
+        let done = passed.flat_map(State::marked_work);
+        self.done.extend(done.filter(|(_, work)| *work != LostWork::Updated));
         self.forget_oldest_work();
         self.states.retain(|state| !gone.iter().any(|(id, _)| *id == state.id));
         // The choice starts at the oldest ancestor of the tip that is still here.

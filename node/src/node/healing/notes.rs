@@ -11,7 +11,7 @@ use crate::conversations::{Conversation, History, Invites, RowKind, Standing as 
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
     Change, GroupError, GroupEvent, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing,
-    Wants, choose,
+    Summary, Wants, choose,
 };
 use crate::identity::{Reach, Tokens};
 use crate::node::{Node, NodeError};
@@ -223,17 +223,26 @@ impl Node {
         leaf: Token,
         now: Now,
     ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
-        let usable = summary.active && !summary.leaving && !self.groups.is_stale(tx, &group)?;
-        let is_settled = !self.unsettled.contains_key(&group);
         if let Some(case) = self.healing.cases.get_mut(&group) {
             case.heard.remove(&who);
         }
-        let carries_out = usable && is_settled && summary.is_admin(&self.own.key());
-        if carries_out && summary.member(&who).is_some_and(|member| member.leaf.token == leaf) {
+        let Some(summary) = self.acting_admin(tx, &group)? else { return Ok(()) };
+        let is_that_leaf = summary.member(&who).is_some_and(|member| member.leaf.token == leaf);
+        if is_that_leaf && !self.unsettled.contains_key(&group) {
             self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
         }
         Ok(())
+    }
+
+    /// The group at our tip, if we decide there: an admin that stays, and is no old copy.
+    pub(in crate::node) fn acting_admin(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+    ) -> Result<Option<Summary>, NodeError> {
+        let summary = self.groups.summary(tx, group)?;
+        let usable = summary.active && !summary.leaving && !self.groups.is_stale(tx, group)?;
+        Ok((usable && summary.is_admin(&self.own.key())).then_some(summary))
     }
 
     /// A member has a message of ours that we never wrote: this home is an old copy. What it has lost
@@ -386,9 +395,8 @@ impl Node {
         who: IdentityKey,
         now: Now,
     ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
-        let usable = summary.active && !summary.leaving && !self.groups.is_stale(tx, &group)?;
-        if !usable || !summary.is_admin(&self.own.key()) || summary.member(&who).is_none() {
+        let Some(summary) = self.acting_admin(tx, &group)? else { return Ok(()) };
+        if summary.member(&who).is_none() {
             return Ok(());
         }
         let was_admin = summary.is_admin(&who);
