@@ -32,10 +32,6 @@ pub struct Knobs {
     pub longest_hours: u64,
     /// Wall clocks are wrong by at most so many minutes.
     pub clock_minutes: u64,
-    /// Relays say that they have stored what they have not.
-    pub relays_lose: bool,
-    /// Members may end up alone on a branch of which they cannot know that it has lost.
-    pub stranded: bool,
 }
 
 impl Default for Knobs {
@@ -47,16 +43,13 @@ impl Default for Knobs {
             changes: 4,
             longest_hours: 48,
             clock_minutes: 60,
-            relays_lose: true,
-            stranded: true,
         }
     }
 }
 
 impl Knobs {
     /// What only a group that heals itself survives: forks deeper than the retained epochs, absences
-    /// beyond the retained time, relays that lose what they have acknowledged. Somebody who was removed
-    /// may never hear of it then. (Clocks differ by less than a day: beyond that, members cut each
+    /// beyond the retained time. Somebody who was removed may never hear of it then. (Clocks differ by less than a day: beyond that, members cut each
     /// other's numbers in different places, and show messages in different orders.)
     #[must_use]
     pub fn hard() -> Self {
@@ -65,8 +58,6 @@ impl Knobs {
             acts: 60,
             longest_hours: 20 * 24,
             clock_minutes: 11 * 60,
-            relays_lose: true,
-            stranded: true,
             ..Self::default()
         }
     }
@@ -159,10 +150,8 @@ impl Life {
         for _ in 0..self.knobs.phases {
             self.suffer();
             self.heal();
-            if self.knobs.relays_lose {
-                // What a quiet group has lost is noticed when somebody speaks.
-                self.everybody_speaks();
-            }
+            // What a quiet group has lost is noticed when somebody speaks.
+            self.everybody_speaks();
             self.settle();
             if self.model.may_be_over() && self.active_views().is_empty() {
                 return self.report;
@@ -401,7 +390,7 @@ impl Life {
             reorders: chance(self),
             repeats: chance(self),
             keeps_answers: chance(self),
-            loses: self.knobs.relays_lose && chance(self),
+            loses: chance(self),
             ..Tricks::default()
         };
         for node in 0..self.world.nodes() {

@@ -96,9 +96,6 @@ impl Life {
     fn views_in_sight(&mut self) -> Vec<(HostId, GroupView)> {
         let mut views = self.active_views();
         self.stranded.clear();
-        if !self.knobs.stranded {
-            return views;
-        }
         let steady = self.model.steady_members();
         let Some(view) = views
             .iter()
