@@ -4,7 +4,7 @@
 use sremp_node::api::{ApiError, Command, ErrorKind, MessageKind, MessageState, Reply, Role};
 use sremp_sim::World;
 
-use crate::user::{ask, create_group, history, send, state};
+use crate::user::{add_member, ask, create_group, history, promote, send, state};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -157,8 +157,7 @@ fn changes_on_a_branch_that_lost_are_sent_again() {
     let mut world = World::new(33, 3, 2);
     world.introduce_all();
     let word = team(&mut world, 3);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node2");
     let first = send(&mut world, 0, &word, "by one");
     world.pass(A_WHILE);
     let texts = [first, send(&mut world, 1, &word, "by two")];
@@ -310,8 +309,7 @@ fn admins_set_a_groups_timer_and_whoever_joins_learns_it() {
     assert_eq!(refused(&mut world, 1, timer(&word, Some(600))), ErrorKind::Refused);
     world.command(0, timer(&word, Some(600))).unwrap();
     world.pass(A_WHILE);
-    let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
-    world.command(0, add).unwrap();
+    add_member(&mut world, 0, &word, "node3");
     world.pass(MINUTE);
     send(&mut world, 2, &word, "new here");
     world.pass(A_WHILE);

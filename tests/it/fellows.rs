@@ -5,7 +5,7 @@ use sremp_common::name::Username;
 use sremp_node::api::{Command, GroupView};
 use sremp_sim::World;
 
-use crate::user::{create_group, group, history, rename_group, send};
+use crate::user::{add_member, create_group, group, history, promote, rename_group, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 60_000;
@@ -49,8 +49,7 @@ fn fellow_members_have_names_before_they_write() {
     assert_eq!(name_of(&mut world, 1, &word, 2), "node3");
     assert_eq!(name_of(&mut world, 2, &word, 1), "node2");
     send(&mut world, 2, &word, "hello");
-    let promote = Command::GroupPromote { group: word.clone(), who: "node3".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     rename_group(&mut world, 2, &word, "square");
     world.pass(A_WHILE);
@@ -75,8 +74,7 @@ fn whoever_comes_later_and_whoever_was_there_learn_each_others_names() {
     let word = create_group(&mut world, 0, "circle", members);
     for (number, who) in ["node3", "node4"].into_iter().enumerate() {
         world.pass(A_WHILE);
-        let add = Command::GroupAdd { group: word.clone(), who: vec![who.into()] };
-        world.command(0, add).unwrap();
+        add_member(&mut world, 0, &word, who);
         world.pass(A_WHILE);
         for one in 0..number + 3 {
             for other in (0..number + 3).filter(|other| *other != one) {
@@ -105,8 +103,7 @@ fn fellow_members_hear_of_a_new_name_whatever_becomes_of_the_branch_on_which_it_
     rename(&mut world, 2, "third");
     world.pass(A_WHILE);
     assert_eq!(name_of(&mut world, 1, &word, 2), "third");
-    let promote = Command::GroupPromote { group: word.clone(), who: "node3".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     // Alone, node3 goes on on a branch of its own. Nobody keeps the states from which it left.
     world.isolate(&[2]);

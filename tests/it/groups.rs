@@ -6,7 +6,7 @@ use sremp_node::groups::Suite;
 use sremp_sim::world::SUITE_VARIABLE;
 use sremp_sim::{Knobs, World};
 
-use crate::user::{create_group, group, rename_group, send};
+use crate::user::{create_group, group, leave_group, promote, remove_member, rename_group, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -21,8 +21,7 @@ fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
     let word = create_group(&mut world, 0, "friends", members);
     world.pass(A_WHILE);
     for number in 2..=admins {
-        let promote = Command::GroupPromote { group: word.clone(), who: format!("node{number}") };
-        world.command(0, promote).unwrap();
+        promote(&mut world, 0, &word, &format!("node{number}"));
         world.pass(A_WHILE);
     }
     (world, word)
@@ -43,7 +42,7 @@ fn a_commit_waits_for_the_leave_that_it_carries_out() {
     // node2 hears of the commit of node1, and only later of what it refers to.
     world.crash(3);
     world.net.cut(1, 2);
-    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 2, &word);
     // Not so long that it finds out by asking what it misses.
     world.pass(2_000);
     assert_eq!(group(&mut world, 0, &word).members.len(), 2);
@@ -63,7 +62,7 @@ fn a_leave_that_comes_late_is_kept_for_a_rival_that_carries_it_out() {
         for machine in 1..4 {
             world.net.cut(0, machine);
         }
-        world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+        leave_group(&mut world, 2, &word);
         world.pass(1_000);
         rename_group(&mut world, 1, &word, "carried out by node2");
         rename_group(&mut world, 0, &word, "by node1");
@@ -84,8 +83,7 @@ fn who_is_removed_on_the_branch_that_wins_learns_of_it_whatever_it_said_on_the_o
     }
     // Its first message renews its keys: a commit, and a message in the state behind it.
     send(&mut world, 2, &word, "said where nobody hears it");
-    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
-    world.command(0, remove).unwrap();
+    remove_member(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     world.heal();
     world.pass(LONG);

@@ -6,7 +6,8 @@ use sremp_node::api::{Change, Command, EventBody, GroupState, MessageState, Repl
 use sremp_sim::{Tricks, World};
 
 use crate::user::{
-    ask, create_group, events, group, history, message, rename_group, send, state, texts,
+    ask, create_group, events, group, history, leave_group, message, promote, remove_member,
+    rename_group, send, state, texts,
 };
 
 /// Virtual time in which anything that can arrive has arrived.
@@ -242,8 +243,7 @@ fn a_split_for_longer_than_states_are_kept_heals_on_the_side_of_the_admin() {
 #[test]
 fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
     let (mut world, word) = team(15, 3);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node3".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     // The third can be reached by relays only, and they keep from it what is as long as an offer.
     world.net.cut(0, 2);
@@ -338,8 +338,7 @@ fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
     world.pass(DAY);
     for round in 0..12 {
         if round == 10 {
-            let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
-            world.command(0, remove).unwrap();
+            remove_member(&mut world, 0, &word, "node3");
         }
         rename_group(&mut world, 0, &word, &format!("name {round}"));
         world.pass(15 * 60_000);
@@ -365,7 +364,7 @@ fn a_proposal_that_a_relay_lost_is_brought_with_the_commit_that_carries_it_out()
     }
     world.pass(A_WHILE);
     world.crash(2);
-    world.command(3, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 3, &word);
     world.pass(A_WHILE);
     assert_eq!(group(&mut world, 0, &word).members.len(), 3);
     world.lose_everything([4, 5]);
@@ -380,13 +379,12 @@ fn a_proposal_that_a_relay_lost_is_brought_with_the_commit_that_carries_it_out()
 #[test]
 fn whoever_becomes_the_last_admin_while_leaving_stays_and_reads_why() {
     let (mut world, word) = team(19, 3);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node2");
     world.pass(A_WHILE);
     world.net.cut(0, 1);
     world.net.cut(1, 2);
     [3, 4].into_iter().for_each(|relay| world.net.cut(1, relay));
-    world.command(1, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 1, &word);
     let demote = Command::GroupDemote { group: word.clone(), who: "node1".into() };
     world.command(0, demote).unwrap();
     world.pass(A_WHILE);

@@ -4,7 +4,10 @@
 use sremp_node::api::{Command, GroupState, MessageState, Reply};
 use sremp_sim::World;
 
-use crate::user::{create_group, group, rename_group, send, state, texts};
+use crate::user::{
+    add_member, create_group, group, leave_group, promote, remove_member, rename_group, send,
+    state, texts,
+};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -41,7 +44,7 @@ fn waiting(world: &mut World, host: usize) -> u64 {
 fn a_wish_to_leave_that_a_relay_lost_is_said_again() {
     let (mut world, word) = team(41, 3, 3);
     (0..2).for_each(|host| world.crash(host));
-    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 2, &word);
     world.pass(A_WHILE);
     world.lose_everything([3, 4]);
     (0..2).for_each(|host| world.start(host));
@@ -56,17 +59,15 @@ fn a_wish_to_leave_that_a_relay_lost_is_said_again() {
 #[test]
 fn who_was_invited_by_somebody_who_left_is_invited_by_another_admin() {
     let (mut world, word) = team(42, 4, 3);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node2");
     world.pass(A_WHILE);
     // It takes the key package from a relay, and the invitation is lost there.
     world.crash(3);
-    let add = Command::GroupAdd { group: word.clone(), who: vec!["node4".into()] };
-    world.command(1, add).unwrap();
+    add_member(&mut world, 1, &word, "node4");
     world.pass(A_WHILE);
     assert_eq!(members(&mut world, 0, &word), 4);
     world.lose_everything([4, 5]);
-    world.command(1, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 1, &word);
     world.pass(A_WHILE);
     assert_eq!(members(&mut world, 0, &word), 3);
     world.start(3);
@@ -80,14 +81,13 @@ fn who_was_invited_by_somebody_who_left_is_invited_by_another_admin() {
 #[test]
 fn who_left_in_a_state_that_nobody_else_keeps_says_so() {
     let (mut world, word) = team(43, 3, 3);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node2");
     world.pass(A_WHILE);
     // The second one carries it out, and loses its home; the first one hears of nothing.
     (0..2).for_each(|host| world.crash(host));
     let backup = world.backup(1);
     world.start(1);
-    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 2, &word);
     world.pass(A_WHILE);
     rename_group(&mut world, 1, &word, "smaller");
     world.pass(A_WHILE);
@@ -110,18 +110,15 @@ fn who_left_in_a_state_that_nobody_else_keeps_says_so() {
 #[test]
 fn who_was_added_anew_and_lacks_the_invitation_is_not_taken_for_gone() {
     let (mut world, word) = team(46, 3, 3);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node2");
     world.pass(A_WHILE);
     // The third one is removed, and added anew while it is away; its invitation is lost.
     world.crash(1);
-    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
-    world.command(0, remove).unwrap();
+    remove_member(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     assert_eq!(group(&mut world, 2, &word).state, GroupState::Removed);
     world.crash(2);
-    let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
-    world.command(0, add).unwrap();
+    add_member(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     assert_eq!(members(&mut world, 0, &word), 3);
     world.lose_everything([3, 4]);
@@ -160,8 +157,7 @@ fn what_waits_for_somebody_who_is_no_member_any_more_is_given_up() {
     let id = send(&mut world, 0, &word, "to all");
     world.pass(A_WHILE);
     assert_eq!(state(&mut world, 0, &id), MessageState::Queued);
-    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
-    world.command(0, remove).unwrap();
+    remove_member(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     assert!(waiting(&mut world, 0) > 0);
     world.pass(3 * HOUR);

@@ -4,8 +4,8 @@ use sremp_node::api::{Change, Command, EventBody, GroupState, GroupView, Message
 use sremp_sim::World;
 
 use crate::user::{
-    contacts, create_group, events, group, link, message, rename_group, requests, send, state,
-    status, texts,
+    add_member, contacts, create_group, events, group, leave_group, link, message, promote,
+    remove_member, rename_group, requests, send, state, status, texts,
 };
 
 /// Virtual time in which anything that can arrive has arrived.
@@ -229,14 +229,12 @@ fn a_group_adds_and_removes_and_the_removed_read_no_more() {
     let word = friends(&mut world, &["node2"]);
     send(&mut world, 0, &word, "two of us");
     world.pass(A_WHILE);
-    let add = Command::GroupAdd { group: word.clone(), who: vec!["node3".into()] };
-    world.command(0, add).unwrap();
+    add_member(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     send(&mut world, 1, &word, "three of us");
     world.pass(A_WHILE);
     assert_eq!(texts(&mut world, 2, &word), ["three of us"]);
-    let remove = Command::GroupRemove { group: word.clone(), who: "node3".into() };
-    world.command(0, remove).unwrap();
+    remove_member(&mut world, 0, &word, "node3");
     world.pass(A_WHILE);
     send(&mut world, 0, &word, "two again");
     world.pass(A_WHILE);
@@ -254,7 +252,7 @@ fn a_group_adds_and_removes_and_the_removed_read_no_more() {
 fn a_member_leaves_by_itself() {
     let mut world = trio();
     let word = friends(&mut world, &["node2", "node3"]);
-    world.command(2, Command::GroupLeave { group: word.clone() }).unwrap();
+    leave_group(&mut world, 2, &word);
     world.pass(A_WHILE);
     assert_eq!(group(&mut world, 0, &word).members.len(), 2);
     assert_eq!(group(&mut world, 2, &word).state, GroupState::Left);
@@ -264,8 +262,7 @@ fn a_member_leaves_by_itself() {
 fn two_admins_at_the_same_moment_end_in_one_state() {
     let mut world = trio();
     let word = friends(&mut world, &["node2", "node3"]);
-    let promote = Command::GroupPromote { group: word.clone(), who: "node2".into() };
-    world.command(0, promote).unwrap();
+    promote(&mut world, 0, &word, "node2");
     world.pass(A_WHILE);
     for round in 0..5 {
         for host in [0, 1] {

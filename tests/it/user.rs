@@ -91,6 +91,25 @@ pub(crate) fn rename_group(world: &mut World, host: usize, word: &str, name: &st
     world.command(host, command).unwrap();
 }
 
+pub(crate) fn promote(world: &mut World, host: usize, word: &str, who: &str) {
+    let command = Command::GroupPromote { group: word.into(), who: who.into() };
+    world.command(host, command).unwrap();
+}
+
+pub(crate) fn add_member(world: &mut World, host: usize, word: &str, who: &str) {
+    let command = Command::GroupAdd { group: word.into(), who: vec![who.into()] };
+    world.command(host, command).unwrap();
+}
+
+pub(crate) fn remove_member(world: &mut World, host: usize, word: &str, who: &str) {
+    let command = Command::GroupRemove { group: word.into(), who: who.into() };
+    world.command(host, command).unwrap();
+}
+
+pub(crate) fn leave_group(world: &mut World, host: usize, word: &str) {
+    world.command(host, Command::GroupLeave { group: word.into() }).unwrap();
+}
+
 /// Everything that happened at a node, from the beginning.
 pub(crate) fn events(world: &mut World, host: usize) -> Vec<EventBody> {
     let mut all = Vec::new();
