@@ -347,7 +347,8 @@ fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
     world.start(2);
     world.pass(A_WHILE);
     send(&mut world, 2, &word, "am I still here?");
-    world.pass(2 * HEALED);
+    // A minute, until an admin's word is believed, and what it takes to ask it again.
+    world.pass(3 * 60_000);
     let view = group(&mut world, 2, &word);
     assert_eq!(view.state, GroupState::Removed, "{view:?}");
     let told = changes(&mut world, 2);

@@ -189,7 +189,7 @@ impl Groups {
         }
         let view = self.view(tx, group, tip)?;
         if view.member(inviter).is_none() || !view.policy.is_admin(inviter) {
-            return Err(WelcomeError::LiveGroup(*group).into());
+            return Err(WelcomeError::UnknownAdmin(*group).into());
         }
         Ok(true)
     }

@@ -17,7 +17,7 @@ use sremp_common::wire::{Bin, decode, encode};
 
 use super::convergence::marks::{Mark, Marks, Standing};
 use super::states::own_proposal;
-use super::{GroupError, Groups, LeafInfo, Offer};
+use super::{GroupError, Groups, LeafInfo, LostWork, Offer};
 use crate::store::{Table, Tx};
 
 /// Kind of a sealed blob that holds a note.
@@ -277,6 +277,25 @@ impl Groups {
     ) -> Result<Option<Vec<u8>>, GroupError> {
         let tip = self.record(tx, group)?.tip();
         Ok(tx.get(Table::GroupProposals, &own_proposal(tip))?)
+    }
+
+    /// What we wanted is so at the tip, by somebody else's commit: should the tip lose, it is lost work of
+    /// ours again.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn hold(&mut self, tx: &Tx, group: &GroupId, work: LostWork) -> Result<(), GroupError> {
+        if matches!(&work, LostWork::Added(people) | LostWork::Removed(people) if people.is_empty())
+        {
+            return Ok(());
+        }
+        let mut record = self.record(tx, group)?.clone();
+        let tip = record.tip();
+        if let Some(state) = record.state_mut(tip).filter(|state| !state.work.contains(&work)) {
+            state.work.push(work);
+            self.save_record(tx, group, record)?;
+        }
+        Ok(())
     }
 
     /// Our state may have been used elsewhere since: nothing is sent in it any more until

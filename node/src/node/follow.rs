@@ -208,14 +208,18 @@ impl Node {
         let is_member = |key: &IdentityKey| summary.member(key).is_some();
         let change = match work {
             LostWork::Added(people) => {
-                for who in people.into_iter().filter(|who| !is_member(who)) {
+                let (there, missing): (Vec<_>, Vec<_>) = people.into_iter().partition(&is_member);
+                self.groups.hold(tx, group, LostWork::Added(there))?;
+                for who in missing {
                     self.wish(tx, *group, who, now)?;
                 }
                 return Ok(());
             }
             LostWork::Removed(people) => {
                 let mut still = Vec::new();
-                for who in people.into_iter().filter(|who| is_member(who)) {
+                let (there, gone): (Vec<_>, Vec<_>) = people.into_iter().partition(&is_member);
+                self.groups.hold(tx, group, LostWork::Removed(gone))?;
+                for who in there {
                     if Unheard::is_added_again(tx, group, &who)? {
                         self.invite_again(tx, *group, who, now)?;
                     } else {

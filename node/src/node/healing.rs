@@ -96,10 +96,13 @@ impl Telling {
     /// After this long the same may be told again.
     const fn pause(self) -> Duration {
         match self {
-            Self::Asked | Self::Readd | Self::Gone => TOLD_AGAIN,
-            Self::Compared | Self::AskedBack | Self::Commits | Self::Offered | Self::Out => {
-                BROUGHT_AGAIN
-            }
+            Self::Asked | Self::Readd => TOLD_AGAIN,
+            Self::Compared
+            | Self::AskedBack
+            | Self::Commits
+            | Self::Offered
+            | Self::Gone
+            | Self::Out => BROUGHT_AGAIN,
         }
     }
 }

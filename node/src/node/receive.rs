@@ -356,6 +356,10 @@ impl Node {
             Err(crate::groups::GroupError::Welcome(WelcomeError::Replayed)) => {
                 return Ok(Verdict::Duplicate);
             }
+            // The commits that explain it may still come.
+            Err(crate::groups::GroupError::Welcome(WelcomeError::UnknownAdmin(_))) => {
+                return Ok(Verdict::Deferred);
+            }
             // One of two clocks is wrong, perhaps ours: it waits until that has changed.
             Err(crate::groups::GroupError::Credential(CredentialError::NotYetValid)) => {
                 return Ok(Verdict::Deferred);

@@ -205,7 +205,7 @@ fn a_welcome_does_not_replace_a_live_group() {
     let state = c.authenticator(&group);
     assert!(matches!(
         c.join(&welcome),
-        Err(GroupError::Welcome(WelcomeError::LiveGroup(id))) if id == group
+        Err(GroupError::Welcome(WelcomeError::UnknownAdmin(id))) if id == group
     ));
     assert_eq!(c.authenticator(&group), state);
 }

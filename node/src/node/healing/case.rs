@@ -16,6 +16,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Rounds in which commits are brought in vain before they are taken for ones that we cannot follow.
 const MAX_FUTILE: u32 = 3;
+/// Time for which an admin's word that we are no member any more must stand before it is believed: that
+/// of an admin that lacks our invitation is mended sooner.
+const GONE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a group is in doubt, the gravest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +62,8 @@ pub(super) struct Case {
     /// Those who came through our state.
     pub(super) ahead: BTreeSet<IdentityKey>,
     pub(super) offers: BTreeMap<Mark, Offer>,
+    /// When an admin first said that we are no member any more.
+    pub(super) gone_since: Option<Instant>,
 }
 
 impl Case {
@@ -80,6 +85,7 @@ impl Case {
             heard: BTreeMap::new(),
             ahead: BTreeSet::new(),
             offers: BTreeMap::new(),
+            gone_since: None,
         }
     }
 
@@ -106,9 +112,16 @@ impl Case {
         self.ahead.clear();
         self.waiting = false;
         self.rejoin_at = None;
+        self.gone_since = None;
         self.rounds = self.rounds.min(1);
         self.round_at = now.instant + FIRST_LOOK;
         self.next_at = self.round_at;
+    }
+
+    /// An admin says that we are no member any more. Answers whether this has been said for long enough.
+    pub(super) fn is_gone_for_long(&mut self, now: Now) -> bool {
+        let since = *self.gone_since.get_or_insert(now.instant);
+        self.doubt >= Doubt::Forked && since + GONE_PATIENCE <= now.instant
     }
 
     /// Members are asked once more. What they brought since the last time has helped, or not.

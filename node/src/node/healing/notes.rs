@@ -152,8 +152,8 @@ impl Node {
     }
 
     /// An admin says that we are no member any more. It is believed of whoever invited us, as long as we
-    /// have heard of nothing since; and by whoever has looked for a way back for long, and of no other
-    /// admin knows that it stands where we do.
+    /// have heard of nothing since; and by whoever is lost, has been told so for long, and knows of no
+    /// admin that stands where we do.
     fn told_to_be_gone(
         &mut self,
         tx: &Tx,
@@ -165,10 +165,15 @@ impl Node {
         let own_mark = self.groups.mark(tx, &group)?;
         let with_us =
             |(who, mark): (&IdentityKey, &Mark)| Some(*mark) == own_mark && summary.is_admin(who);
-        let case = self.healing.cases.get(&group);
-        let is_lost = case.is_some_and(|case| case.waiting && !case.heard.iter().any(with_us));
         let takes_back = self.groups.was_invited_by(tx, &group, &from)?;
-        if !summary.active || !summary.is_admin(&from) || !(is_lost || takes_back) {
+        if !summary.active || !summary.is_admin(&from) {
+            return Ok(());
+        }
+        let case = self.healing.cases.get_mut(&group);
+        let is_lost = case.is_some_and(|case| {
+            case.is_gone_for_long(now) && !case.heard.iter().any(with_us)
+        });
+        if !is_lost && !takes_back {
             return Ok(());
         }
         self.healing.cases.remove(&group);
