@@ -26,6 +26,7 @@ mod identity;
 mod incoming;
 mod invites;
 mod lanes;
+mod leaving;
 mod mailboxes;
 mod outcome;
 mod profiles;
@@ -226,6 +227,7 @@ pub struct Node {
     follow_ups: BTreeMap<GroupId, follow::FollowUp>,
     /// Groups in which members race.
     unsettled: BTreeMap<GroupId, follow::Unsettled>,
+    leaves: leaving::Leaves,
     healing: healing::Healing,
     repair: repair::Repair,
     /// Recipients whose lanes have to be looked at.
@@ -297,6 +299,7 @@ impl Node {
             held: BTreeMap::new(),
             follow_ups: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            leaves: leaving::Leaves::default(),
             healing: healing::Healing::default(),
             repair: repair::Repair::default(),
             awake: BTreeSet::new(),
@@ -320,6 +323,7 @@ impl Node {
         node.load_follow_ups(tx)?;
         node.load_healing(tx, now)?;
         node.load_repair(tx, now)?;
+        node.load_leaves(tx, now)?;
         node.wake_for_vanishing(tx, now)?;
         node.finish(tx, now)?;
         Ok(node)
@@ -348,6 +352,7 @@ impl Node {
                 self.attempt(tx, |node, tx| node.repair(tx, now))?;
                 self.attempt(tx, |node, tx| node.heal(tx, now))?;
                 self.settle_groups(now);
+                self.take_turns(tx, now)?;
                 self.move_keeper(tx, now)?;
             }
         }
@@ -424,6 +429,7 @@ impl Node {
             .chain(self.shipments.wake_at())
             .chain(self.gathered.values().map(Gathered::wake_at))
             .chain(self.healing.wake_at())
+            .chain(self.leaves.wake_at())
             .chain(self.unproved_until)
             .chain(self.vanishing_at)
             .chain(self.typists.wake_at())

@@ -13,7 +13,8 @@ use crate::user::{
 const A_WHILE: u64 = 30_000;
 /// Virtual time in which whatever is said again has been said.
 const SAID_AGAIN: u64 = 45 * 60_000;
-const HOUR: u64 = 3_600_000;
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// Nodes that know each other, and a group of the first `members`, made by the first.
@@ -54,6 +55,28 @@ fn a_wish_to_leave_that_a_relay_lost_is_said_again() {
     }
     assert_eq!(group(&mut world, 2, &word).state, GroupState::Left);
     assert_eq!(waiting(&mut world, 2), 0);
+}
+
+#[test]
+fn a_leave_is_carried_out_by_whoever_is_there_each_in_turn() {
+    let (mut world, word) = team(47, 4, 4);
+    let epoch = group(&mut world, 2, &word).epoch;
+    // The first two in leaf order are away, and the one whose turn it is then is started again.
+    (0..2).for_each(|host| world.crash(host));
+    leave_group(&mut world, 3, &word);
+    world.pass(A_WHILE);
+    assert_eq!(members(&mut world, 2, &word), 4, "it is not on the third one yet");
+    world.crash(2);
+    world.start(2);
+    world.pass(3 * MINUTE);
+    assert_eq!(members(&mut world, 2, &word), 3);
+    assert_eq!(group(&mut world, 3, &word).state, GroupState::Left);
+    (0..2).for_each(|host| world.start(host));
+    world.pass(5 * MINUTE);
+    for host in 0..3 {
+        let view = group(&mut world, host, &word);
+        assert_eq!((view.members.len(), view.epoch), (3, epoch + 1), "committed once, at {host}");
+    }
 }
 
 #[test]

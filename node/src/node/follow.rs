@@ -133,6 +133,7 @@ impl Node {
                 self.attempt(tx, |node, tx| node.resend_lost_profile(tx, &group, lost))?;
             }
             if follow_up.switched {
+                self.attempt(tx, |node, tx| node.await_turn(tx, group, now))?;
                 let lost = follow_up.lost;
                 self.attempt(tx, |node, tx| node.resend_lost(tx, &group, lost, now))?;
             }

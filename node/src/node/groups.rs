@@ -13,8 +13,7 @@ use crate::conversations::{
     Conversation, ConversationId, History, Invites, MessageRow, RowKind, Standing, Unheard,
 };
 use crate::delivery::Purpose;
-use crate::groups::policy::PolicyError;
-use crate::groups::{Change, GroupError, GroupEvent, GroupKind, LeafInfo, Role, Suite};
+use crate::groups::{Change, GroupEvent, GroupKind, LeafInfo, Role, Suite};
 use crate::identity::{Contacts, TokenPurpose, Tokens};
 use crate::store::Tx;
 
@@ -173,87 +172,6 @@ impl Node {
     ) -> Result<Reply, NodeError> {
         let name = group_name(name)?;
         self.group_edit(tx, group, |_, _| Ok(Change::Rename(name)), now)
-    }
-
-    pub(super) fn group_leave(
-        &mut self,
-        tx: &Tx,
-        group: &str,
-        now: Now,
-    ) -> Result<Reply, NodeError> {
-        let group = self.writable_group(tx, group)?;
-        let Some(mut conversation) = Conversation::of_group(tx, &group)? else {
-            return Err(ApiError::not_found("no such group").into());
-        };
-        let invites = Invites::of_group(tx, &group)?;
-        for invite in &invites {
-            // We took them out to add them anew; nobody else knows that this is still to be done.
-            if Unheard::is_added_again(tx, &group, &invite.who)? {
-                let name = self.name_of(tx, &invite.who)?;
-                return Err(ApiError::refused(format!(
-                    "{name} is being invited again and would stay out; leave when that is done, or \
-                     take the invitation back with: sremp group remove GROUP {name}"
-                ))
-                .into());
-            }
-        }
-        for invite in &invites {
-            Invites::remove(tx, &group, &invite.who);
-        }
-        if self.groups.member_count(tx, &group)? < 2 {
-            conversation.standing = Standing::Left;
-        } else {
-            let sealed = self.groups.propose_leave(tx, &group, now)?;
-            let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-            self.post(tx, group, sealed.blob, &recipients, &Purpose::Commit(group), now)?;
-            conversation.standing = Standing::Leaving;
-            self.watch_group(tx, &group, now)?;
-        }
-        conversation.save(tx)?;
-        self.people_changed = true;
-        let own = self.own.key();
-        self.tell_group(tx, &conversation, api::Change::Left, Some(own), Some(own), now)?;
-        Ok(Reply::Done {})
-    }
-
-    /// A proposal to leave ends with its epoch: in the next one it is made again.
-    pub(super) fn leave_again(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        if !self.groups.summary(tx, group)?.leaving {
-            return Ok(());
-        }
-        let sealed = match self.groups.propose_leave(tx, group, now) {
-            Ok(sealed) => sealed,
-            Err(GroupError::Store(error)) => return Err(error.into()),
-            Err(GroupError::Policy(PolicyError::LastAdmin)) => return self.stay(tx, group, now),
-            // Proposed in this epoch already, or not allowed in it: the commit that brought us
-            // here stands all the same.
-            Err(error) => {
-                tracing::debug!(%error, "leaving is not proposed again");
-                return Ok(());
-            }
-        };
-        let recipients: Vec<_> = sealed.recipients.iter().map(|(key, _)| *key).collect();
-        self.post(tx, *group, sealed.blob, &recipients, &Purpose::Commit(*group), now)?;
-        Ok(())
-    }
-
-    /// We wanted to leave, and have become the last admin before anybody carried it out: without us
-    /// nobody could change the group any more.
-    fn stay(&mut self, tx: &Tx, group: &GroupId, now: Now) -> Result<(), NodeError> {
-        self.refuse(tx);
-        self.groups.stay(tx, group)?;
-        let Some(mut conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
-        conversation.standing = Standing::Active;
-        self.people_changed = true;
-        let own = self.own.key();
-        let text = "you are the last admin now and stay; promote somebody, then leave again";
-        self.notice(tx, &mut conversation, own, text.to_owned(), now)?;
-        self.tell_group(tx, &conversation, api::Change::Added, Some(own), Some(own), now)
     }
 
     /// Makes a commit and puts it, and the Welcome that belongs to it, on their way.
@@ -425,31 +343,6 @@ impl Node {
         self.tell_group(tx, conversation, change, Some(by), who, now)
     }
 
-    /// Somebody wants to leave. The first member in leaf order that is not leaving commits it at
-    /// once; should it be gone, the next commit of anybody carries it out.
-    pub(super) fn leave_proposed(
-        &mut self,
-        tx: &Tx,
-        group: GroupId,
-        who: IdentityKey,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
-        if !summary.leave_proposed.contains(&who) {
-            // It came after a commit that does not carry it out: its author proposes it anew.
-            return Ok(());
-        }
-        let first = summary
-            .members
-            .iter()
-            .map(|member| member.identity_key)
-            .find(|key| *key != who && !summary.leave_proposed.contains(key));
-        if first == Some(self.own.key()) && !summary.leaving {
-            self.change_group(tx, &group, Change::CommitProposals, now)?;
-        }
-        Ok(())
-    }
-
     /// Writes into the history that something happened to the conversation.
     pub(super) fn notice(
         &mut self,
@@ -480,7 +373,7 @@ impl Node {
     }
 
     /// A group by its word, if we may still change it.
-    fn writable_group(&mut self, tx: &Tx, word: &str) -> Result<GroupId, NodeError> {
+    pub(super) fn writable_group(&mut self, tx: &Tx, word: &str) -> Result<GroupId, NodeError> {
         let group = self.resolve_group(tx, word)?;
         let standing = Conversation::of_group(tx, &group)?
             .map_or(Standing::Left, |conversation| conversation.standing);

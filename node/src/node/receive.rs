@@ -196,10 +196,10 @@ impl Node {
                 self.heard(tx, &group, &by, epoch, now)?;
                 Ok(Verdict::Applied)
             }
-            Opened::LeaveProposed { group, who } => {
+            Opened::LeaveProposed { group, .. } => {
                 // The commit that carries it out may have come first.
                 self.retry_deferred = true;
-                self.leave_proposed(tx, group, who, now)?;
+                self.await_turn(tx, group, now)?;
                 Ok(Verdict::Applied)
             }
         }

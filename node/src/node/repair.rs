@@ -22,7 +22,6 @@ use sremp_common::time::{Instant, Now};
 use super::{Node, NodeError};
 use crate::api::MessageState;
 use crate::conversations::{Conversation, ConversationId, History, MessageRow, Standing, Unheard};
-use crate::delivery::Purpose;
 use crate::groups::{Role, Wants};
 use crate::store::Tx;
 
@@ -219,26 +218,6 @@ impl Node {
                     self.ask_again(tx, &group, &who, Wants::Answer, now)?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Nobody has carried out that we leave: a relay may have lost it. Whoever has it knows it.
-    fn propose_leave_once_more(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, group)?;
-        if !summary.leaving {
-            return Ok(());
-        }
-        let own = self.own.key();
-        let keys = summary.members.iter().map(|member| member.identity_key);
-        let others: Vec<IdentityKey> = keys.filter(|key| *key != own).collect();
-        if let Some(proposal) = self.groups.own_proposal(tx, group)? {
-            self.post(tx, *group, proposal, &others, &Purpose::Note, now)?;
         }
         Ok(())
     }
