@@ -13,6 +13,7 @@ mod convergence;
 pub mod credential;
 mod error;
 pub mod extension;
+mod former;
 mod index;
 mod join;
 mod key_package;

@@ -356,6 +356,29 @@ fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
     assert!(!texts(&mut world, 1, &word).contains(&"am I still here?".to_owned()));
 }
 
+#[test]
+fn whoever_was_removed_and_comes_back_after_weeks_is_told_when_nobody_keeps_a_state_with_it() {
+    let (mut world, word) = team(20, 3);
+    promote(&mut world, 0, &word, "node2");
+    send(&mut world, 2, &word, "hello");
+    world.pass(A_WHILE);
+    world.crash(2);
+    remove_member(&mut world, 1, &word, "node3");
+    world.pass(A_WHILE);
+    rename_group(&mut world, 0, &word, "smaller");
+    world.pass(A_WHILE);
+    // States are kept for a week.
+    (0..2).for_each(|host| world.crash(host));
+    world.lose_everything([3, 4]);
+    world.pass(20 * DAY);
+    (0..3).for_each(|host| world.start(host));
+    world.pass(A_WHILE);
+    send(&mut world, 2, &word, "am I still here?");
+    world.pass(2 * HEALED);
+    assert_eq!(group(&mut world, 2, &word).state, GroupState::Removed);
+    assert_eq!(changes(&mut world, 2).last(), Some(&Change::Removed));
+}
+
 /// A commit refers to a proposal that never came: both are brought.
 #[test]
 fn a_proposal_that_a_relay_lost_is_brought_with_the_commit_that_carries_it_out() {

@@ -148,6 +148,7 @@ impl Groups {
         self.enter(tx, group, made.state, loaded)?;
         tx.put(Table::GroupCommits, made.state.as_bytes(), commit.clone());
         let mut events = after.changes_since(&before, &plan.leaves, &self.own);
+        self.note_former(tx, group, &before, &events)?;
         if events.is_empty() {
             events.push(super::GroupEvent::Updated(self.own));
         }

@@ -83,7 +83,7 @@ pub enum NoteBody {
 pub struct Note {
     /// In which group.
     pub group: GroupId,
-    /// The member who wrote it, now or in a state that is still kept.
+    /// The member who wrote it, now or in a state that is still kept; or who asks, and was one.
     pub from: IdentityKey,
     /// What it says.
     pub body: NoteBody,
@@ -105,6 +105,16 @@ struct NoteData {
     kind: u8,
     body: Bin<MAX_BODY>,
     signature: SignatureBytes,
+}
+
+impl NoteData {
+    /// What it says to us, if it is signed by this key.
+    fn verified(&self, own: &IdentityKey, leaf_key: &[u8; 32]) -> Option<NoteBody> {
+        let context = context(&self.group, own, self.kind);
+        let label = SignatureLabel::GroupNote;
+        signed::verify(leaf_key, label, &context, &self.body, &self.signature).ok()?;
+        NoteBody::from_parts(self.kind, &self.body)
+    }
 }
 
 impl NoteBody {
@@ -172,7 +182,7 @@ impl Groups {
     }
 
     /// Verifies what was sealed with [`SEALED_NOTE`]. None when it is malformed, of a group that we do
-    /// not know, or not by a member of any state that is kept.
+    /// not know, or not by a member of any state that is kept, nor a question of a former member.
     ///
     /// # Errors
     /// [`GroupError::Store`], [`GroupError::Mls`].
@@ -182,7 +192,6 @@ impl Groups {
         // The tip first: that is where almost every sender is a member.
         let mut states = vec![record.tip()];
         states.extend(record.states().iter().map(|state| state.id));
-        let ctx = context(&data.group, &self.own, data.kind);
         let mut tried = Vec::new();
         for state in states {
             let view = self.view(tx, &data.group, state)?;
@@ -191,13 +200,14 @@ impl Groups {
                 continue;
             }
             tried.push(member.leaf_key);
-            let label = SignatureLabel::GroupNote;
-            if signed::verify(&member.leaf_key, label, &ctx, &data.body, &data.signature).is_ok() {
-                let body = NoteBody::from_parts(data.kind, &data.body);
-                return Ok(body.map(|body| Note { group: data.group, from: data.from, body }));
+            if let Some(body) = data.verified(&self.own, &member.leaf_key) {
+                return Ok(Some(Note { group: data.group, from: data.from, body }));
             }
         }
-        Ok(None)
+        let former = Self::former_leaf_key(tx, &data.group, &data.from)?;
+        let body = former.and_then(|leaf_key| data.verified(&self.own, &leaf_key));
+        let question = body.filter(|body| matches!(body, NoteBody::Probe(_)));
+        Ok(question.map(|body| Note { group: data.group, from: data.from, body }))
     }
 
     /// Where we stand.

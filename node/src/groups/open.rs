@@ -328,6 +328,7 @@ impl Groups {
             self.view(tx, group, tip).map_err(broken)?
         };
         let mut events = now_at.changes_since(old, leavers, &self.own);
+        self.note_former(tx, group, old, &events).map_err(broken)?;
         match lost {
             Some(mut lost) => {
                 lost.retain_mut(|work| work.held_in(old));

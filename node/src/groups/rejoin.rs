@@ -164,6 +164,7 @@ impl Groups {
         self.save_record(tx, group, record)?;
         let after = self.view(tx, group, state)?;
         let mut events = after.changes_since(&before, &[], &self.own);
+        self.note_former(tx, group, &before, &events)?;
         events.insert(0, GroupEvent::Rejoined(self.own));
         // Our leaf is new in any case.
         let mut lost: Vec<LostWork> = undone.into_iter().map(|(_, work)| work).collect();

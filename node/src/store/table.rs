@@ -68,6 +68,8 @@ tables! {
     GroupProposals = "group-proposals",
     /// Epoch authenticators of states that were left behind (`groups`).
     GroupPast = "group-past",
+    /// By which key former members signed last (`groups`).
+    GroupFormer = "group-former",
     /// The rows of OpenMLS (`groups`).
     Mls = "mls",
     /// Our own key packages, and Welcomes that were used (`groups`).

@@ -152,6 +152,42 @@ fn notes_are_for_one_member_and_by_one() {
 }
 
 #[test]
+fn a_former_member_is_known_by_its_question_alone_when_no_state_with_it_is_kept() {
+    let mut nodes = nodes(3);
+    let group = team(&mut nodes);
+    let (asked, gone) = (nodes[0].key, nodes[2].key);
+    nodes[0].change(&group, Change::Remove(vec![gone])).unwrap();
+    nodes[0].update(&group);
+    nodes[0].now.wall = nodes[0].now.wall + DAY * 30;
+    nodes[0].run(|groups, tx, now| groups.expire(tx, now)).unwrap();
+    nodes[0].restart();
+
+    let seal = SealSecret::generate(&mut nodes[0].entropy);
+    let hears = |nodes: &mut [Node], body: &NoteBody| {
+        let blob = nodes[2].groups.note(&group, (&asked, &seal.public()), body).unwrap();
+        let (_, bytes) = nodes[0].groups.unseal(std::slice::from_ref(&seal), &blob).unwrap();
+        let note = nodes[0].run(|groups, tx, _| groups.open_note(tx, &bytes)).unwrap();
+        note.is_some_and(|note| note.from == gone)
+    };
+    let marks = nodes[2].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
+    let (way, leaf) = (Some(nodes[2].leaf()), None);
+    let question = NoteBody::Probe(Probe { marks, wants: Wants::Answer, yours: 0, way, leaf });
+    assert!(hears(&mut nodes, &question));
+    assert!(!hears(&mut nodes, &NoteBody::ReaddMe));
+    assert!(!hears(&mut nodes, &NoteBody::NotMember));
+
+    // It is added again, with another leaf key: whoever got hold of the former one cannot ask any more.
+    let mut entropy = nodes[1].entropy.fork();
+    let until = start().wall + DAY * 3650;
+    let secret = nodes[2].secret.clone();
+    let signer = LeafSigner::generate(&secret, [9; 16], start().wall, until, &mut entropy);
+    let mut again = Node::with_signer(secret, signer, entropy);
+    let package = nodes[0].checked(&mut again);
+    nodes[0].change(&group, Change::Add(vec![package])).unwrap();
+    assert!(!hears(&mut nodes, &question));
+}
+
+#[test]
 fn whoever_lost_its_keys_and_cannot_read_a_commit_comes_back_from_outside() {
     let mut nodes = nodes(3);
     let group = team(&mut nodes);
