@@ -261,18 +261,44 @@ impl Groups {
         if let Some((_, kept)) = self.commits.as_ref().filter(|(kept, _)| *kept == way) {
             return Ok(Arc::clone(kept));
         }
+        let states = self.record(tx, group)?.after(from);
+        let blobs: Commits = self.commits_into(tx, group, &states)?.into();
+        let bytes = blobs.iter().map(Vec::len).fold(0, usize::saturating_add);
+        self.commits = (bytes <= MAX_KEPT_COMMITS).then(|| (way, Arc::clone(&blobs)));
+        Ok(blobs)
+    }
+
+    /// The wrapped commits below a state that lost to those of [`Self::commits_after`], as far as they
+    /// are kept, at most 64: whoever has not got one of them may choose otherwise.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn rivals_after(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        from: super::StateId,
+    ) -> Result<Vec<Vec<u8>>, GroupError> {
+        let states = self.record(tx, group)?.rivals_after(from);
+        self.commits_into(tx, group, &states)
+    }
+
+    /// The wrapped commits that lead into states, each after the proposals that it may refer to.
+    fn commits_into(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        states: &[super::StateId],
+    ) -> Result<Vec<Vec<u8>>, GroupError> {
         let record = self.record(tx, group)?;
         let mut blobs = Vec::new();
-        for state in record.after(from) {
-            if let Some(parent) = record.state(state).and_then(|state| state.parent) {
+        for state in states {
+            if let Some(parent) = record.state(*state).and_then(|state| state.parent) {
                 let kept = tx.scan_prefix(Table::GroupProposals, parent.as_bytes(), usize::MAX)?;
                 blobs.extend(kept.into_iter().map(|(_, wrapped)| wrapped));
             }
             blobs.extend(tx.get(Table::GroupCommits, state.as_bytes())?);
         }
-        let blobs: Commits = blobs.into();
-        let bytes = blobs.iter().map(Vec::len).fold(0, usize::saturating_add);
-        self.commits = (bytes <= MAX_KEPT_COMMITS).then(|| (way, Arc::clone(&blobs)));
         Ok(blobs)
     }
 

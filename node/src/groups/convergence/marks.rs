@@ -13,6 +13,8 @@ use crate::groups::StateId;
 
 /// Marks that one member tells another: more than the epochs that anybody keeps.
 pub(super) const MAX_MARKS: usize = 72;
+/// Rival commits that are brought to whoever chooses otherwise than we.
+const MAX_RIVALS: usize = 64;
 
 /// One state of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,8 +42,11 @@ impl Marks {
 pub enum Standing {
     /// Both stand in one state.
     Same,
-    /// They need our commits from this state on.
+    /// They stand where we came through, and need our commits from this state on.
     TheyMiss(StateId),
+    /// They stand on a branch that has lost here: they need ours from this state on, and whatever else
+    /// it lost to.
+    TheyLost(StateId),
     /// We need theirs.
     WeMiss,
     /// Each needs the other's, from this state on: the rules will settle it.
@@ -73,13 +78,30 @@ impl Record {
         match common {
             Some(common) if common.id == self.tip() && common.mark() == their_tip => Standing::Same,
             Some(common) if common.id == self.tip() => Standing::WeMiss,
-            Some(common) if known => Standing::TheyMiss(common.id),
+            Some(common) if common.mark() == their_tip => Standing::TheyMiss(common.id),
+            Some(common) if known => Standing::TheyLost(common.id),
             Some(common) => Standing::Diverged(common.id),
             None if was_ours => Standing::TheyAreLost,
             // Also when we keep their tip as a rival: they cannot follow the rules that it lost by, so
             // both choose by who stands where.
             None => Standing::Unrelated,
         }
+    }
+
+    /// The states that descend from `from` on branches that have lost, oldest first. A commit can
+    /// decide between others and lose itself: two who removed each other both lose to a third.
+    pub(in crate::groups) fn rivals_after(&self, from: StateId) -> Vec<StateId> {
+        let branches = self.branches();
+        let way = branch::path(&branches, self.tip());
+        let mut rivals: Vec<_> = branches
+            .iter()
+            .filter(|rival| !way.contains(&rival.id))
+            .filter(|rival| branch::is_ancestor(&branches, from, rival.id))
+            .map(|rival| (rival.epoch, rival.id))
+            .collect();
+        rivals.sort_unstable();
+        rivals.truncate(MAX_RIVALS);
+        rivals.into_iter().map(|(_, id)| id).collect()
     }
 
     /// The states from below `from` up to the tip, oldest first.
@@ -143,5 +165,13 @@ mod tests {
         }
         assert_eq!(record.after(from([1; 16])), [from([2; 16]), from([3; 16])]);
         assert_eq!(record.after(from([3; 16])), []);
+
+        // A branch of two commits beats one of one, which is kept.
+        record.add(state(5, Some(2), 6), Timestamp::default());
+        record.add(state(4, Some(3), 7), Timestamp::default());
+        let rival = marks(&[(5, 6), (2, 5), (1, 4)]);
+        assert_eq!(record.compare(&rival, false), Standing::TheyLost(from([2; 16])));
+        assert_eq!(record.rivals_after(from([2; 16])), [from([5; 16])]);
+        assert_eq!(record.rivals_after(from([3; 16])), []);
     }
 }

@@ -195,6 +195,45 @@ fn of_two_invitations_into_one_epoch_that_onto_the_branch_that_stands_is_followe
 }
 
 #[test]
+fn whoever_lacks_a_commit_that_decides_and_loses_itself_is_brought_it() {
+    let mut nodes = nodes(5);
+    let group = team(&mut nodes);
+    let keys: Vec<IdentityKey> = nodes.iter().map(|node| node.key).collect();
+    for admin in [1, 2] {
+        let promote = nodes[0].change(&group, Change::Promote(keys[admin])).unwrap().commit;
+        (1..5).for_each(|node| drop(nodes[node].open(&promote).unwrap()));
+    }
+    // Two admins remove each other, so a third one's commit stands, which would lose to either.
+    let by_first = nodes[0].change(&group, Change::Remove(vec![keys[1]])).unwrap().commit;
+    let by_second = nodes[1].change(&group, Change::Remove(vec![keys[0]])).unwrap().commit;
+    let by_third = nodes[2].change(&group, Change::Rename("third".into())).unwrap().commit;
+    for commit in [&by_first, &by_second, &by_third] {
+        nodes[3].open(commit).unwrap();
+    }
+    // One member lacks the second.
+    for commit in [&by_first, &by_third] {
+        nodes[4].open(commit).unwrap();
+    }
+    let marks = nodes[4].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
+    let standing = nodes[3].run(|groups, tx, _| groups.compare(tx, &group, &marks)).unwrap();
+    let Standing::TheyLost(from) = standing else { panic!("{standing:?}") };
+    let (way, rivals) = nodes[3]
+        .run(|groups, tx, _| {
+            Ok::<_, GroupError>((
+                groups.commits_after(tx, &group, from)?,
+                groups.rivals_after(tx, &group, from)?,
+            ))
+        })
+        .unwrap();
+    assert_eq!((&*way, rivals.len()), (&[by_third][..], 2));
+    for commit in way.iter().chain(&rivals) {
+        let _ = nodes[4].open(commit);
+    }
+    assert_agree(&mut nodes[3..], &group);
+    assert_eq!(nodes[4].summary(&group).name, "third");
+}
+
+#[test]
 fn a_welcome_does_not_replace_a_live_group() {
     // Somebody who is no admin of the group makes another group of the same id.
     let mut nodes = nodes(3);

@@ -66,8 +66,10 @@ impl Node {
         let standing = self.groups.compare(tx, &group, &probe.marks)?;
         tracing::debug!(?standing, ?from, wants = ?probe.wants, "a member says where it stands");
         // Of whoever stands where we came through we know that leaf, or a newer one.
-        let is_news =
-            matches!(standing, Standing::WeMiss | Standing::Diverged(_) | Standing::Unrelated);
+        let is_news = matches!(
+            standing,
+            Standing::TheyLost(_) | Standing::WeMiss | Standing::Diverged(_) | Standing::Unrelated
+        );
         if let Some(way) = probe.way.as_ref().filter(|_| is_news) {
             self.learn_leaf(tx, &group, &from, way)?;
         }
@@ -90,9 +92,11 @@ impl Node {
         }
         match standing {
             Standing::Same => self.agreed(tx, &group, now)?,
-            Standing::TheyMiss(state) => self.bring_commits(tx, &group, &from, state, now)?,
-            Standing::Diverged(state) => {
-                self.bring_commits(tx, &group, &from, state, now)?;
+            Standing::TheyMiss(_) | Standing::TheyLost(_) => {
+                self.bring_commits(tx, &group, &from, standing, now)?;
+            }
+            Standing::Diverged(_) => {
+                self.bring_commits(tx, &group, &from, standing, now)?;
                 self.doubt(group, Doubt::Behind, now);
                 self.ask(tx, &group, &from, Wants::Answer, now)?;
             }
@@ -198,8 +202,10 @@ impl Node {
             self.learn_leaf(tx, group, to, way)?;
         }
         match standing {
-            Standing::TheyMiss(state) | Standing::Diverged(state) if without_commit => {
-                self.bring_commits(tx, group, to, state, now)?;
+            Standing::TheyMiss(_) | Standing::TheyLost(_) | Standing::Diverged(_)
+                if without_commit =>
+            {
+                self.bring_commits(tx, group, to, standing, now)?;
                 Ok(true)
             }
             Standing::Unrelated | Standing::TheyAreLost => {
@@ -211,9 +217,11 @@ impl Node {
                 }
                 Ok(true)
             }
-            Standing::Same | Standing::WeMiss | Standing::TheyMiss(_) | Standing::Diverged(_) => {
-                Ok(without_commit)
-            }
+            Standing::Same
+            | Standing::WeMiss
+            | Standing::TheyMiss(_)
+            | Standing::TheyLost(_)
+            | Standing::Diverged(_) => Ok(without_commit),
         }
     }
 
@@ -289,6 +297,7 @@ impl Node {
                 case.heard.insert(from, theirs);
             }
             Standing::TheyMiss(_)
+            | Standing::TheyLost(_)
             | Standing::WeMiss
             | Standing::Diverged(_)
             | Standing::TheyAreLost => {
@@ -425,15 +434,27 @@ impl Node {
         tx: &Tx,
         group: &GroupId,
         to: &IdentityKey,
-        from_state: crate::groups::StateId,
+        standing: Standing,
         now: Now,
     ) -> Result<(), NodeError> {
+        let (from_state, has_lost) = match standing {
+            Standing::TheyMiss(state) | Standing::Diverged(state) => (state, false),
+            Standing::TheyLost(state) => (state, true),
+            Standing::Same | Standing::WeMiss | Standing::TheyAreLost | Standing::Unrelated => {
+                return Ok(());
+            }
+        };
         let mark = self.groups.mark(tx, group)?;
         if !self.healing.may_tell(group, to, Telling::Commits, mark, now) {
             return Ok(());
         }
         for commit in self.groups.commits_after(tx, group, from_state)?.iter() {
             self.post(tx, *group, commit.clone(), &[*to], &Purpose::Note, now)?;
+        }
+        if has_lost {
+            for commit in self.groups.rivals_after(tx, group, from_state)? {
+                self.post(tx, *group, commit, &[*to], &Purpose::Note, now)?;
+            }
         }
         Ok(())
     }
