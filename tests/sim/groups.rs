@@ -49,8 +49,8 @@ impl Default for Knobs {
 
 impl Knobs {
     /// What only a group that heals itself survives: forks deeper than the retained epochs, absences
-    /// beyond the retained time. Somebody who was removed may never hear of it then. (Clocks differ by less than a day: beyond that, members cut each
-    /// other's numbers in different places, and show messages in different orders.)
+    /// beyond the retained time. (Clocks differ by less than a day: beyond that, members cut each other's
+    /// numbers in different places, and show messages in different orders.)
     #[must_use]
     pub fn hard() -> Self {
         Self {
@@ -74,8 +74,6 @@ pub struct GroupReport {
     pub epochs: u64,
     /// Most virtual seconds that all took to agree after everything had healed.
     pub settled_after: u64,
-    /// Members that ended up alone on a branch of which they cannot know that it has lost.
-    pub stranded: usize,
     /// Virtual seconds.
     pub virtual_seconds: u64,
 }
@@ -112,8 +110,6 @@ struct Life {
     /// Changes that may still be typed in this phase.
     budget: u64,
     counter: usize,
-    /// Who is alone on a branch that has lost.
-    stranded: Vec<HostId>,
     report: GroupReport,
 }
 
@@ -140,7 +136,6 @@ impl Life {
             keys,
             budget: 0,
             counter: 0,
-            stranded: Vec::new(),
             report: GroupReport::default(),
         }
     }
@@ -157,9 +152,6 @@ impl Life {
                 return self.report;
             }
             self.judge();
-            if !self.stranded.is_empty() {
-                return self.report;
-            }
         }
         self.everybody_speaks();
         self.settle();

@@ -20,7 +20,6 @@ struct Sums {
     failed: AtomicUsize,
     messages: AtomicUsize,
     changes: AtomicUsize,
-    stranded: AtomicUsize,
     virtual_seconds: AtomicU64,
     slowest: AtomicU64,
 }
@@ -29,7 +28,6 @@ impl Sums {
     fn add(&self, report: &GroupReport) {
         self.messages.fetch_add(report.messages, Ordering::Relaxed);
         self.changes.fetch_add(report.changes, Ordering::Relaxed);
-        self.stranded.fetch_add(report.stranded, Ordering::Relaxed);
         self.virtual_seconds.fetch_add(report.virtual_seconds, Ordering::Relaxed);
         self.slowest.fetch_max(report.settled_after, Ordering::Relaxed);
     }
@@ -73,9 +71,8 @@ fn main() -> ExitCode {
     print!("{story}: {seeds} seeds, {messages} messages, ");
     if story != "mixed" {
         print!(
-            "{} changes, {} members stranded, {} virtual hours, all agreed within {} virtual s, ",
+            "{} changes, {} virtual hours, all agreed within {} virtual s, ",
             sums.changes.into_inner(),
-            sums.stranded.into_inner(),
             sums.virtual_seconds.into_inner() / 3600,
             sums.slowest.into_inner()
         );

@@ -16,29 +16,46 @@ const PATIENCE: u64 = 6 * HOUR;
 const PAGE: u32 = 1000;
 
 impl Life {
-    /// Waits until nothing is on its way any more, and all agree.
+    /// Waits until nothing is on its way any more, and all agree. Whoever is alone on a branch of which
+    /// nobody has told it that it lost notices it when it speaks.
     pub(super) fn settle(&mut self) {
+        self.settle_but(Self::alone);
+        let alone = self.alone();
+        if !alone.is_empty() {
+            for host in alone {
+                self.write(host);
+            }
+            self.settle_but(|_| Vec::new());
+        }
+    }
+
+    /// Waits until all agree but for some of them.
+    fn settle_but(&mut self, some: impl Fn(&mut Self) -> Vec<HostId>) {
         let began = self.world.now();
         let mut step = SECOND;
         while self.world.now() < began + PATIENCE {
             self.world.pass(step);
-            if self.unsettled().is_empty() {
+            let others = some(self);
+            if self.unsettled(&others).is_empty() {
                 let took = (self.world.now() - began) / SECOND;
                 // What was the last thing to move may have caused another.
                 self.world.pass(30 * SECOND);
-                if self.unsettled().is_empty() {
+                let others = some(self);
+                if self.unsettled(&others).is_empty() {
                     self.report.settled_after = self.report.settled_after.max(took);
                     return;
                 }
             }
             step = (step * 2).min(5 * MINUTE);
         }
-        let stuck = self.unsettled();
+        let others = some(self);
+        let stuck = self.unsettled(&others);
         panic!("not settled after {PATIENCE} virtual ms: {}", stuck.join("; "));
     }
 
-    fn unsettled(&mut self) -> Vec<String> {
-        let views = self.views_in_sight();
+    fn unsettled(&mut self, alone: &[HostId]) -> Vec<String> {
+        let mut views = self.active_views();
+        views.retain(|(host, _)| !alone.contains(host));
         let mut stuck = disagreements(&views);
         let members: Vec<HostId> = views.iter().map(|(host, _)| *host).collect();
         for host in &members {
@@ -90,12 +107,11 @@ impl Life {
         stuck
     }
 
-    /// As those see it who are in the group, but for those who are stranded. A member that was
-    /// removed, or added, on a branch that others know to have lost cannot know it: what makes the
-    /// other branch deeper is not for it. It has to be told, by the heal ladder.
-    fn views_in_sight(&mut self) -> Vec<(HostId, GroupView)> {
-        let mut views = self.active_views();
-        self.stranded.clear();
+    /// Who takes itself for a member, and is none to the others. A member that was removed, or added,
+    /// on a branch that others know to have lost cannot know it: what makes the other branch deeper is
+    /// not for it. It has to be told, by the heal ladder.
+    fn alone(&mut self) -> Vec<HostId> {
+        let views = self.active_views();
         let steady = self.model.steady_members();
         let Some(view) = views
             .iter()
@@ -107,15 +123,11 @@ impl Life {
             })
             .map(|(_, view)| view.clone())
         else {
-            return views;
+            return Vec::new();
         };
         let is_listed = |host: &HostId| view.members.iter().any(|it| self.is(*host, &it.id));
-        let is_stranded = |host: &HostId| !is_listed(host) && self.model.was_moved(*host);
-        let stranded: Vec<HostId> =
-            views.iter().map(|(host, _)| *host).filter(is_stranded).collect();
-        views.retain(|(host, _)| !stranded.contains(host));
-        self.stranded = stranded;
-        views
+        let is_alone = |host: &HostId| !is_listed(host) && self.model.was_moved(*host);
+        views.iter().map(|(host, _)| *host).filter(is_alone).collect()
     }
 
     /// How the group stands at somebody, in words.
@@ -148,8 +160,7 @@ impl Life {
     }
 
     pub(super) fn judge(&mut self) {
-        let views = self.views_in_sight();
-        self.report.stranded += self.stranded.len();
+        let views = self.active_views();
         let (_, view) = views.first().expect("nobody is in the group");
         let hosts = |role: Option<Role>| {
             let wanted =

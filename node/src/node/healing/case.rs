@@ -121,7 +121,7 @@ impl Case {
     /// An admin says that we are no member any more. Answers whether this has been said for long enough.
     pub(super) fn is_gone_for_long(&mut self, now: Now) -> bool {
         let since = *self.gone_since.get_or_insert(now.instant);
-        self.doubt >= Doubt::Forked && since + GONE_PATIENCE <= now.instant
+        self.doubt >= Doubt::Behind && since + GONE_PATIENCE <= now.instant
     }
 
     /// Members are asked once more. What they brought since the last time has helped, or not.

@@ -85,9 +85,10 @@ impl Node {
         if probe.wants != Wants::Nothing && standing != Standing::WeMiss {
             self.answer(tx, &group, &from, now)?;
         }
-        if matches!(standing, Standing::TheyAreLost | Standing::Unrelated)
-            && self.groups.summary(tx, &group)?.member(&from).is_none()
-        {
+        let cannot_follow =
+            matches!(standing, Standing::TheyLost(_) | Standing::TheyAreLost | Standing::Unrelated);
+        if cannot_follow && self.groups.summary(tx, &group)?.member(&from).is_none() {
+            self.bring_commits(tx, &group, &from, standing, now)?;
             return self.tell_to_be_gone(tx, group, from, now);
         }
         match standing {
@@ -121,8 +122,9 @@ impl Node {
         self.decide(tx, group, now)
     }
 
-    /// Somebody asks who is no member any more, and keeps no state from which it could follow to its
-    /// removal. An admin says so, unless it is to be added again.
+    /// Somebody asks who is no member any more, and cannot find out by itself: it keeps no state from
+    /// which it could follow to its removal, or cannot read what makes that branch the deeper one. An
+    /// admin says so, unless it is to be added again.
     fn tell_to_be_gone(
         &mut self,
         tx: &Tx,
