@@ -68,7 +68,7 @@ fn a_leave_is_carried_out_by_whoever_is_there_each_in_turn() {
     assert_eq!(members(&mut world, 2, &word), 4, "it is not on the third one yet");
     world.crash(2);
     world.start(2);
-    world.pass(3 * MINUTE);
+    world.pass(4 * MINUTE);
     assert_eq!(members(&mut world, 2, &word), 3);
     assert_eq!(group(&mut world, 3, &word).state, GroupState::Left);
     (0..2).for_each(|host| world.start(host));

@@ -31,6 +31,12 @@ pub(super) struct Leaves {
 }
 
 impl Leaves {
+    fn wait(&mut self, group: GroupId, until: Instant) {
+        if self.turns.len() < MAX_WAITING || self.turns.contains_key(&group) {
+            self.turns.insert(group, until);
+        }
+    }
+
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.turns.values().min().copied()
     }
@@ -145,34 +151,39 @@ impl Node {
         group: GroupId,
         now: Now,
     ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
+        let Some(place) = self.place_to_carry_out(tx, &group)? else { return Ok(()) };
+        if place == 0 && !self.unsettled.contains_key(&group) {
+            return self.carry_out_leaves(tx, &group, now);
+        }
+        self.leaves.wait(group, now.instant + TURN.saturating_mul(place));
+        Ok(())
+    }
+
+    /// How many members have their turn before us; none when nobody leaves, or we do ourselves.
+    fn place_to_carry_out(&mut self, tx: &Tx, group: &GroupId) -> Result<Option<u32>, NodeError> {
+        let summary = self.groups.summary(tx, group)?;
         // It may have come after a commit that does not carry it out: its author proposes it anew.
         let leaves = &summary.leave_proposed;
         if leaves.is_empty() || !summary.active || summary.leaving {
-            return Ok(());
+            return Ok(None);
         }
         let own = self.own.key();
         let keys = summary.members.iter().map(|member| member.identity_key);
         let before = keys.filter(|key| !leaves.contains(key)).take_while(|key| *key != own).count();
-        let turns = u32::try_from(before).unwrap_or(u32::MAX);
-        if turns == 0 && !self.unsettled.contains_key(&group) {
-            return self.carry_out_leaves(tx, &group, now);
-        }
-        if self.leaves.turns.len() < MAX_WAITING {
-            self.leaves.turns.insert(group, now.instant + TURN.saturating_mul(turns));
-        }
-        Ok(())
+        Ok(Some(u32::try_from(before).unwrap_or(u32::MAX)))
     }
 
-    /// After a restart: a wish to leave that nobody has carried out yet.
+    /// After a restart: wishes to leave that nobody had carried out. Perhaps somebody has meanwhile, so
+    /// the first one waits for a turn, too.
     pub(super) fn load_leaves(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         for conversation in Conversation::all(tx)? {
             if conversation.standing != Standing::Active {
                 continue;
             }
             for group in conversation.groups {
-                if !self.groups.summary(tx, &group)?.leave_proposed.is_empty() {
-                    self.leaves.turns.insert(group, now.instant + TURN);
+                if let Some(place) = self.place_to_carry_out(tx, &group)? {
+                    let turns = place.saturating_add(1);
+                    self.leaves.wait(group, now.instant + TURN.saturating_mul(turns));
                 }
             }
         }

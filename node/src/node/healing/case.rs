@@ -118,10 +118,16 @@ impl Case {
         self.next_at = self.round_at;
     }
 
-    /// An admin says that we are no member any more. Answers whether this has been said for long enough.
-    pub(super) fn is_gone_for_long(&mut self, now: Now) -> bool {
+    /// An admin says that we are no member any more. Answers whether this has been said for long enough,
+    /// and there is no better witness: commits that lead on from where we stand.
+    pub(super) fn is_gone_for_long(&mut self, tip: &StateId, now: Now) -> bool {
         let since = *self.gone_since.get_or_insert(now.instant);
-        self.doubt >= Doubt::Behind && since + GONE_PATIENCE <= now.instant
+        let is_lost = match self.doubt {
+            Doubt::Unread => false,
+            Doubt::Behind => !self.is_behind(tip),
+            Doubt::Forked | Doubt::OldCopy => true,
+        };
+        is_lost && since + GONE_PATIENCE <= now.instant
     }
 
     /// Members are asked once more. What they brought since the last time has helped, or not.

@@ -176,8 +176,9 @@ impl Node {
             return Ok(());
         }
         let case = self.healing.cases.get_mut(&group);
-        let is_lost =
-            case.is_some_and(|case| case.is_gone_for_long(now) && !case.heard.iter().any(with_us));
+        let is_lost = case.is_some_and(|case| {
+            case.is_gone_for_long(&summary.state, now) && !case.heard.iter().any(with_us)
+        });
         if !is_lost && !takes_back {
             return Ok(());
         }
