@@ -71,11 +71,14 @@ fn a_leave_is_carried_out_by_whoever_is_there_each_in_turn() {
     world.pass(4 * MINUTE);
     assert_eq!(members(&mut world, 2, &word), 3);
     assert_eq!(group(&mut world, 3, &word).state, GroupState::Left);
+    let carried_out = group(&mut world, 2, &word).epoch_authenticator;
+    // The admin would be the first, and reads the wish before it reads that it was carried out.
     (0..2).for_each(|host| world.start(host));
     world.pass(5 * MINUTE);
     for host in 0..3 {
         let view = group(&mut world, host, &word);
         assert_eq!((view.members.len(), view.epoch), (3, epoch + 1), "committed once, at {host}");
+        assert_eq!(view.epoch_authenticator, carried_out, "by the one who was there, at {host}");
     }
 }
 

@@ -98,10 +98,11 @@ pub enum WelcomeError {
     /// It leads into an earlier epoch than the one at which we came in.
     #[error("it is older than the one that you joined by")]
     Late,
-    /// We are a member of this group already, by another's invitation into the same state.
+    /// We are a member of this group already, by another's invitation into the same state, or who sent it
+    /// never was one.
     #[error("it would replace a group that you are a member of")]
     LiveGroup(GroupId),
-    /// We are a member of this group, and who sent it is no admin of it as we know it: we may have been
+    /// We are a member of this group, and so is, or was, who sent it, but no admin as we know it: we may have been
     /// taken out and added anew, and not have heard of it yet.
     #[error("it would replace a group that you are a member of, and its sender is no admin of it")]
     UnknownAdmin(GroupId),

@@ -188,7 +188,10 @@ impl Groups {
             }
         }
         let view = self.view(tx, group, tip)?;
-        if view.member(inviter).is_none() || !view.policy.is_admin(inviter) {
+        if view.member(inviter).is_none() && Self::former_leaf_key(tx, group, inviter)?.is_none() {
+            return Err(WelcomeError::LiveGroup(*group).into());
+        }
+        if !view.policy.is_admin(inviter) {
             return Err(WelcomeError::UnknownAdmin(*group).into());
         }
         Ok(true)

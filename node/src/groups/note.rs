@@ -7,6 +7,7 @@
 //! on, and nobody but a member can make one. Notes are for members who may have no state in common, so
 //! they cannot be wrapped under one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use sremp_common::signed;
 use sremp_common::wire::{Bin, decode, encode};
 
 use super::convergence::marks::{Mark, Marks, Standing};
+use super::convergence::record::State;
 use super::states::own_proposal;
 use super::{GroupError, Groups, LeafInfo, LostWork, Offer};
 use crate::store::{Table, Tx};
@@ -71,8 +73,9 @@ pub enum NoteBody {
     Offer(Box<Offer>),
     /// The sender cannot come back by itself: an admin is to remove and add it.
     ReaddMe,
-    /// The recipient is no member any more, where the sender stands.
-    NotMember,
+    /// The recipient, who stands in this state or came through it, is no member any more where the sender
+    /// stands.
+    NotMember(Mark),
     /// The sender has left, or was removed, and the leaf with this token, which the recipient has as
     /// its own, is of no use to it.
     Out(Token),
@@ -131,7 +134,7 @@ impl NoteBody {
             }
             Self::Offer(offer) => (2, encode(offer)),
             Self::ReaddMe => (3, Vec::new()),
-            Self::NotMember => (4, Vec::new()),
+            Self::NotMember(mark) => (4, encode(mark)),
             Self::Out(leaf) => (5, encode(leaf)),
         }
     }
@@ -151,7 +154,7 @@ impl NoteBody {
             }
             2 => Some(Self::Offer(Box::new(decode(body).ok()?))),
             3 if body.is_empty() => Some(Self::ReaddMe),
-            4 if body.is_empty() => Some(Self::NotMember),
+            4 => Some(Self::NotMember(decode(body).ok()?)),
             5 => Some(Self::Out(decode(body).ok()?)),
             _ => None,
         }
@@ -203,6 +206,11 @@ impl Groups {
             if let Some(body) = data.verified(&self.own, &member.leaf_key) {
                 return Ok(Some(Note { group: data.group, from: data.from, body }));
             }
+        }
+        // Of whoever is a member now, only what is signed by a key that a kept state knows.
+        let tip = self.record(tx, &data.group)?.tip();
+        if self.view(tx, &data.group, tip)?.member(&data.from).is_some() {
+            return Ok(None);
         }
         let former = Self::former_leaf_key(tx, &data.group, &data.from)?;
         let body = former.and_then(|leaf_key| data.verified(&self.own, &leaf_key));
@@ -268,6 +276,39 @@ impl Groups {
         Ok(blobs)
     }
 
+    /// We take somebody's word that we are no member any more: nothing is sent here, and any later
+    /// invitation is followed.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn give_up(&mut self, tx: &Tx, group: &GroupId) -> Result<(), GroupError> {
+        let mut record = self.record(tx, group)?.clone();
+        let tip = record.tip();
+        if let Some(state) = record.state_mut(tip) {
+            state.active = false;
+        }
+        Ok(self.save_record(tx, group, record)?)
+    }
+
+    /// The state that a commit of ours made which added somebody, if it is kept.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn added_in(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+    ) -> Result<Option<Mark>, GroupError> {
+        let own = self.own;
+        let added = |state: &&State| {
+            let is_own = state.commit.as_ref().is_some_and(|commit| commit.committer == own);
+            let added = |work: &LostWork| matches!(work, LostWork::Added(all) if all.contains(who));
+            is_own && state.work.iter().any(added)
+        };
+        Ok(self.record(tx, group)?.states().iter().rev().find(added).map(State::mark))
+    }
+
     /// The wrapped commits below a state that lost to those of [`Self::commits_after`], as far as they
     /// are kept, at most 64: whoever has not got one of them may choose otherwise.
     ///
@@ -292,8 +333,10 @@ impl Groups {
     ) -> Result<Vec<Vec<u8>>, GroupError> {
         let record = self.record(tx, group)?;
         let mut blobs = Vec::new();
+        let mut left = BTreeSet::new();
         for state in states {
-            if let Some(parent) = record.state(*state).and_then(|state| state.parent) {
+            let parent = record.state(*state).and_then(|state| state.parent);
+            if let Some(parent) = parent.filter(|parent| left.insert(*parent)) {
                 let kept = tx.scan_prefix(Table::GroupProposals, parent.as_bytes(), usize::MAX)?;
                 blobs.extend(kept.into_iter().map(|(_, wrapped)| wrapped));
             }

@@ -191,7 +191,9 @@ impl Node {
         for work in &conversation.redo {
             let LostWork::Added(people) = work else { continue };
             for who in people {
-                self.tell_not_member(tx, group, who, now)?;
+                if let Some(added_in) = self.groups.added_in(tx, group, who)? {
+                    self.tell_not_member(tx, group, who, added_in, now)?;
+                }
             }
         }
         Ok(())

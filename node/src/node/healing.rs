@@ -15,6 +15,7 @@
 
 mod case;
 mod notes;
+mod outsiders;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +23,8 @@ use std::time::Duration;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now};
 
-use self::case::{Case, Doubt, pause, up_to};
+pub(super) use self::case::up_to;
+use self::case::{Case, Doubt, pause};
 use super::{Node, NodeError};
 use crate::api::{self, HealingStep, HealingView};
 use crate::conversations::{Conversation, Standing, Unheard};
@@ -82,6 +84,10 @@ pub(super) enum Telling {
     AskedBack,
     /// Sent the commits that they miss.
     Commits,
+    /// And those that lost to them.
+    Rivals,
+    /// In doubt ourselves, by the word of somebody who is no member here.
+    Doubted,
     /// Offered a way back.
     Offered,
     /// Asked to add us anew, or did so.
@@ -96,10 +102,11 @@ impl Telling {
     /// After this long the same may be told again.
     const fn pause(self) -> Duration {
         match self {
-            Self::Asked | Self::Readd => TOLD_AGAIN,
+            Self::Asked | Self::Readd | Self::Doubted => TOLD_AGAIN,
             Self::Compared
             | Self::AskedBack
             | Self::Commits
+            | Self::Rivals
             | Self::Offered
             | Self::Gone
             | Self::Out => BROUGHT_AGAIN,
@@ -424,6 +431,10 @@ impl Node {
         let summary = self.groups.summary(tx, group)?;
         if case.is_behind(&summary.state) {
             // Those who agree with us miss the same.
+            return Ok(());
+        }
+        if case.say_gone(&summary.state, now).any(|who| summary.is_admin(&who)) {
+            // Those who agree with us may be as lost as we.
             return Ok(());
         }
         let mut others_differ = false;

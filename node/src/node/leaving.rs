@@ -1,9 +1,11 @@
 //! Leaving a group: our own wish, until somebody has carried it out, and the wishes of others.
 //!
 //! Nobody can commit their own removal (RFC 9420 section 12.2), so whoever leaves proposes it, in each
-//! epoch anew, and another member commits it: the first in leaf order at once, each further one a
-//! minute later than the one before, unless somebody has done so by then. So no two race, and nobody
-//! has to wait for a member that is away.
+//! epoch anew, and another member commits it: the first one almost at once, each further one a minute
+//! later than the one before, unless somebody has done so by then. So no two race, and nobody has to
+//! wait for a member that is away. Admins come first, then leaf order: a commit of an admin that came
+//! back and raced with another member's would beat it, and all that was done since. Whoever comes back
+//! itself waits for a moment more, because it has not read yet what was done while it was away.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,34 +13,53 @@ use std::time::Duration;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now};
 
+use super::healing::up_to;
 use super::{Node, NodeError};
 use crate::api::{self, ApiError, Reply};
 use crate::conversations::{Conversation, Invites, Standing, Unheard};
 use crate::delivery::Purpose;
 use crate::groups::policy::PolicyError;
-use crate::groups::{Change, GroupError};
+use crate::groups::{Change, GroupError, Role, StateId, Summary};
 use crate::store::{StoreError, Tx};
 
-/// Time that each member has to carry out a leave before it is on the next one in leaf order.
+/// Time that each member has to carry out a leave before it is on the next one.
 const TURN: Duration = Duration::from_secs(60);
+/// Pause of the first one: what was sent with the proposal is read by then.
+const SOON: Duration = Duration::from_secs(1);
+/// The same for whoever came back lately: what was done meanwhile is read by then.
+const BACK: Duration = Duration::from_secs(15);
+/// Places that have turns of their own. All behind them share one, at random moments of it.
+const MAX_PLACES: u32 = 15;
 /// Groups in which a leave waits for our turn. In others the next commit of anybody carries it out.
 const MAX_WAITING: usize = 1024;
 
 /// Groups in which somebody wants to leave, and when it is on us to carry it out.
 #[derive(Debug, Default)]
 pub(super) struct Leaves {
-    turns: BTreeMap<GroupId, Instant>,
+    /// With the state in which it was proposed.
+    turns: BTreeMap<GroupId, (StateId, Instant)>,
+    /// Until then we may not have read what was done while we were away.
+    back_until: Option<Instant>,
 }
 
 impl Leaves {
-    fn wait(&mut self, group: GroupId, until: Instant) {
+    /// A turn in a state: the earlier one, if there is one already, so that nobody can put it off by
+    /// proposing again and again.
+    fn wait(&mut self, group: GroupId, state: StateId, until: Instant) {
+        let known = self.turns.get(&group).filter(|(known, _)| *known == state);
+        let until = known.map_or(until, |(_, earlier)| (*earlier).min(until));
         if self.turns.len() < MAX_WAITING || self.turns.contains_key(&group) {
-            self.turns.insert(group, until);
+            self.turns.insert(group, (state, until));
         }
     }
 
+    /// A mailbox is being read from now on.
+    pub(super) fn back(&mut self, now: Now) {
+        self.back_until = Some(now.instant + BACK);
+    }
+
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.turns.values().min().copied()
+        self.turns.values().map(|(_, at)| *at).min()
     }
 }
 
@@ -151,39 +172,37 @@ impl Node {
         group: GroupId,
         now: Now,
     ) -> Result<(), NodeError> {
-        let Some(place) = self.place_to_carry_out(tx, &group)? else { return Ok(()) };
-        if place == 0 && !self.unsettled.contains_key(&group) {
-            return self.carry_out_leaves(tx, &group, now);
+        let is_back = self.leaves.back_until.is_some_and(|until| now.instant < until);
+        self.await_turn_after(tx, group, if is_back { BACK } else { SOON }, now)
+    }
+
+    fn await_turn_after(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        pause: Duration,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let summary = self.groups.summary(tx, &group)?;
+        // It may have come after a commit that does not carry it out: its author proposes it anew.
+        if summary.leave_proposed.is_empty() || !summary.active || summary.leaving {
+            return Ok(());
         }
-        self.leaves.wait(group, now.instant + TURN.saturating_mul(place));
+        let place = place_of(&self.own.key(), &summary);
+        let turns = TURN.saturating_mul(place.min(MAX_PLACES));
+        let spread =
+            if place < MAX_PLACES { Duration::ZERO } else { up_to(turns, &mut self.entropy) };
+        self.leaves.wait(group, summary.state, now.instant + pause + turns + spread);
         Ok(())
     }
 
-    /// How many members have their turn before us; none when nobody leaves, or we do ourselves.
-    fn place_to_carry_out(&mut self, tx: &Tx, group: &GroupId) -> Result<Option<u32>, NodeError> {
-        let summary = self.groups.summary(tx, group)?;
-        // It may have come after a commit that does not carry it out: its author proposes it anew.
-        let leaves = &summary.leave_proposed;
-        if leaves.is_empty() || !summary.active || summary.leaving {
-            return Ok(None);
-        }
-        let own = self.own.key();
-        let keys = summary.members.iter().map(|member| member.identity_key);
-        let before = keys.filter(|key| !leaves.contains(key)).take_while(|key| *key != own).count();
-        Ok(Some(u32::try_from(before).unwrap_or(u32::MAX)))
-    }
-
-    /// After a restart: wishes to leave that nobody had carried out. Perhaps somebody has meanwhile, so
-    /// the first one waits for a turn, too.
+    /// After a restart: wishes to leave that nobody had carried out.
     pub(super) fn load_leaves(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        self.leaves.back(now);
         for conversation in Conversation::all(tx)? {
-            if conversation.standing != Standing::Active {
-                continue;
-            }
-            for group in conversation.groups {
-                if let Some(place) = self.place_to_carry_out(tx, &group)? {
-                    let turns = place.saturating_add(1);
-                    self.leaves.wait(group, now.instant + TURN.saturating_mul(turns));
+            if conversation.standing == Standing::Active {
+                for group in conversation.groups {
+                    self.await_turn(tx, group, now)?;
                 }
             }
         }
@@ -192,15 +211,21 @@ impl Node {
 
     /// Carries out what nobody has before it was our turn.
     pub(super) fn take_turns(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
-        let due = |(group, at): (&GroupId, &Instant)| (*at <= now.instant).then_some(*group);
+        let due = |(group, (_, at)): (&GroupId, &(StateId, Instant))| {
+            (*at <= now.instant).then_some(*group)
+        };
         let due: Vec<GroupId> = self.leaves.turns.iter().filter_map(due).collect();
         for group in due {
             if let Some(unsettled) = self.unsettled.get(&group) {
-                self.leaves.turns.insert(group, unsettled.until());
+                if let Some((_, at)) = self.leaves.turns.get_mut(&group) {
+                    *at = unsettled.until();
+                }
                 continue;
             }
             self.leaves.turns.remove(&group);
             self.attempt(tx, |node, tx| node.carry_out_leaves(tx, &group, now))?;
+            // If it could not be done: again, a turn later.
+            self.attempt(tx, |node, tx| node.await_turn_after(tx, group, TURN, now))?;
         }
         Ok(())
     }
@@ -213,4 +238,17 @@ impl Node {
         }
         self.change_group(tx, group, Change::CommitProposals, now)
     }
+}
+
+/// How many members have their turn before somebody: those that stay, admins first.
+fn place_of(who: &IdentityKey, group: &Summary) -> u32 {
+    let is_admin = group.is_admin(who);
+    let place = group.members.iter().position(|member| member.identity_key == *who);
+    let place = place.unwrap_or(usize::MAX);
+    let before = group.members.iter().enumerate().filter(|(at, member)| {
+        let stays = !group.leave_proposed.contains(&member.identity_key);
+        let admin = member.role == Role::Admin;
+        stays && (admin && !is_admin || admin == is_admin && *at < place)
+    });
+    u32::try_from(before.count()).unwrap_or(u32::MAX)
 }

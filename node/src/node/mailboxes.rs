@@ -202,6 +202,7 @@ impl Node {
             }
             (Step::Admission | Step::Publish, Ok(_)) if !mailbox.open => {
                 mailbox.open = true;
+                self.leaves.back(now);
                 mailbox.error = None;
                 let message = Message::RetrieveMessages(RetrieveMessages { window: MAX_WINDOW });
                 self.call_relay(relay, Step::Retrieve, message, now);

@@ -97,11 +97,17 @@ impl Record {
             .iter()
             .filter(|rival| !way.contains(&rival.id))
             .filter(|rival| branch::is_ancestor(&branches, from, rival.id))
-            .map(|rival| (rival.epoch, rival.id))
+            .map(|rival| {
+                let by_admin = rival.commit.is_some_and(|commit| commit.by_admin);
+                let removes = rival.commit.is_some_and(|commit| !commit.removes.is_empty());
+                // What decides by itself first: nobody without rights can push it out.
+                (!(by_admin && removes), !by_admin, rival.epoch, rival.id)
+            })
             .collect();
         rivals.sort_unstable();
         rivals.truncate(MAX_RIVALS);
-        rivals.into_iter().map(|(_, id)| id).collect()
+        rivals.sort_unstable_by_key(|(_, _, epoch, id)| (*epoch, *id));
+        rivals.into_iter().map(|(_, _, _, id)| id).collect()
     }
 
     /// The states from below `from` up to the tip, oldest first.

@@ -81,7 +81,7 @@ pub(in crate::groups) struct State {
     pub(in crate::groups) left_at: Option<Timestamp>,
     /// When our own leaf in this state was renewed; 0 for never.
     pub(in crate::groups) own_update_at: Timestamp,
-    /// What the commit did, if it is ours.
+    /// What the commit did of what we wanted: all of it if it is ours, or the same by another's.
     pub(in crate::groups) work: Vec<LostWork>,
     /// Who proposed to leave in this state.
     pub(in crate::groups) leaves: Vec<IdentityKey>,
@@ -118,7 +118,7 @@ impl State {
         Mark { epoch: self.epoch, authenticator: self.authenticator }
     }
 
-    /// What its commit did, if it is ours, by its mark.
+    /// What its commit did of what we wanted, by its mark.
     fn marked_work(&self) -> impl Iterator<Item = (Mark, LostWork)> + '_ {
         self.work.iter().map(|work| (self.mark(), work.clone()))
     }

@@ -174,7 +174,8 @@ fn a_former_member_is_known_by_its_question_alone_when_no_state_with_it_is_kept(
     let question = NoteBody::Probe(Probe { marks, wants: Wants::Answer, yours: 0, way, leaf });
     assert!(hears(&mut nodes, &question));
     assert!(!hears(&mut nodes, &NoteBody::ReaddMe));
-    assert!(!hears(&mut nodes, &NoteBody::NotMember));
+    let mark = nodes[2].run(|groups, tx, _| groups.mark(tx, &group)).unwrap().unwrap();
+    assert!(!hears(&mut nodes, &NoteBody::NotMember(mark)));
 
     // It is added again, with another leaf key: whoever got hold of the former one cannot ask any more.
     let mut entropy = nodes[1].entropy.fork();

@@ -16,9 +16,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Rounds in which commits are brought in vain before they are taken for ones that we cannot follow.
 const MAX_FUTILE: u32 = 3;
-/// Time for which an admin's word that we are no member any more must stand before it is believed: that
-/// of an admin that lacks our invitation is mended sooner.
+/// Time for which the word that we are no member any more must stand before it is believed: that of a
+/// member that lacks our invitation is mended sooner.
 const GONE_PATIENCE: Duration = Duration::from_secs(60);
+/// Time after which such a word has to be said anew: longer than the pauses in that time.
+const GONE_FORGOTTEN: Duration = Duration::from_secs(300);
 
 /// Why a group is in doubt, the gravest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,8 +64,9 @@ pub(super) struct Case {
     /// Those who came through our state.
     pub(super) ahead: BTreeSet<IdentityKey>,
     pub(super) offers: BTreeMap<Mark, Offer>,
-    /// When an admin first said that we are no member any more.
-    pub(super) gone_since: Option<Instant>,
+    /// Who says that we are no member any more, in which state: since when, and when last.
+    gone: BTreeMap<IdentityKey, (Instant, Instant)>,
+    gone_in: StateId,
 }
 
 impl Case {
@@ -85,7 +88,8 @@ impl Case {
             heard: BTreeMap::new(),
             ahead: BTreeSet::new(),
             offers: BTreeMap::new(),
-            gone_since: None,
+            gone: BTreeMap::new(),
+            gone_in: StateId::new([0; 16]),
         }
     }
 
@@ -112,22 +116,53 @@ impl Case {
         self.ahead.clear();
         self.waiting = false;
         self.rejoin_at = None;
-        self.gone_since = None;
+        self.is_in();
         self.rounds = self.rounds.min(1);
         self.round_at = now.instant + FIRST_LOOK;
         self.next_at = self.round_at;
     }
 
-    /// An admin says that we are no member any more. Answers whether this has been said for long enough,
-    /// and there is no better witness: commits that lead on from where we stand.
-    pub(super) fn is_gone_for_long(&mut self, tip: &StateId, now: Now) -> bool {
-        let since = *self.gone_since.get_or_insert(now.instant);
-        let is_lost = match self.doubt {
-            Doubt::Unread => false,
-            Doubt::Behind => !self.is_behind(tip),
-            Doubt::Forked | Doubt::OldCopy => true,
+    /// A member says that we are none any more. Answers who has said so for long enough; nobody, as long
+    /// as there is a better witness: commits that lead on from where we stand.
+    pub(super) fn told_gone(
+        &mut self,
+        by: IdentityKey,
+        tip: &StateId,
+        now: Now,
+    ) -> Vec<IdentityKey> {
+        if self.gone_in != *tip {
+            self.gone.clear();
+            self.gone_in = *tip;
+        }
+        let said = self.gone.entry(by).or_insert((now.instant, now.instant));
+        if said.1 + GONE_FORGOTTEN < now.instant {
+            said.0 = now.instant;
+        }
+        said.1 = now.instant;
+        if self.doubt < Doubt::Forked && self.is_behind(tip) {
+            return Vec::new();
+        }
+        let long_ago = |who: &IdentityKey| {
+            self.gone.get(who).is_some_and(|(since, _)| *since + GONE_PATIENCE <= now.instant)
         };
-        is_lost && since + GONE_PATIENCE <= now.instant
+        self.say_gone(tip, now).filter(long_ago).collect()
+    }
+
+    /// Who says, and has said lately, that we are no member any more.
+    pub(super) fn say_gone(
+        &self,
+        tip: &StateId,
+        now: Now,
+    ) -> impl Iterator<Item = IdentityKey> + '_ {
+        let lately = move |last: Instant| last + GONE_FORGOTTEN >= now.instant;
+        let is_here = self.gone_in == *tip;
+        let said = self.gone.iter().filter(move |(_, (_, last))| is_here && lately(*last));
+        said.map(|(who, _)| *who)
+    }
+
+    /// An admin stands where we do: whoever says that we are no member any more is elsewhere.
+    pub(super) fn is_in(&mut self) {
+        self.gone.clear();
     }
 
     /// Members are asked once more. What they brought since the last time has helped, or not.
@@ -150,7 +185,7 @@ impl Case {
 }
 
 /// A random part of a time.
-pub(super) fn up_to(most: Duration, entropy: &mut Entropy) -> Duration {
+pub(in crate::node) fn up_to(most: Duration, entropy: &mut Entropy) -> Duration {
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(entropy.below(most))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sremp_common::id::{GroupId, IdentityKey, Token};
+use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
 use super::case::Doubt;
@@ -10,10 +10,10 @@ use super::{MAX_OFFERS, Telling};
 use crate::conversations::{Conversation, History, Invites, RowKind, Standing as Place};
 use crate::delivery::{Purpose, Verdict};
 use crate::groups::{
-    Change, GroupError, GroupEvent, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing,
-    Summary, Wants, choose,
+    Change, GroupError, Mark, Note, NoteBody, Offer, Probe, Role, Split, Standing, Summary, Wants,
+    choose,
 };
-use crate::identity::{Reach, Tokens};
+use crate::identity::Reach;
 use crate::node::{Node, NodeError};
 use crate::store::Tx;
 
@@ -47,7 +47,7 @@ impl Node {
                 self.healing.note_readd(group, from);
                 self.ask_again(tx, &group, &from, Wants::Answer, now)?;
             }
-            NoteBody::NotMember => self.told_to_be_gone(tx, group, from, now)?,
+            NoteBody::NotMember(mark) => self.told_to_be_gone(tx, group, from, mark, now)?,
             NoteBody::Out(leaf) => self.told_to_be_out(tx, group, from, leaf, now)?,
         }
         Ok(Verdict::Applied)
@@ -62,6 +62,9 @@ impl Node {
         probe: &Probe,
         now: Now,
     ) -> Result<(), NodeError> {
+        if self.groups.summary(tx, &group)?.member(&from).is_none() {
+            return self.asked_by_outsider(tx, group, from, probe, now);
+        }
         self.check_memory(tx, &group, probe.yours, now)?;
         let standing = self.groups.compare(tx, &group, &probe.marks)?;
         tracing::debug!(?standing, ?from, wants = ?probe.wants, "a member says where it stands");
@@ -85,14 +88,15 @@ impl Node {
         if probe.wants != Wants::Nothing && standing != Standing::WeMiss {
             self.answer(tx, &group, &from, now)?;
         }
-        let cannot_follow =
-            matches!(standing, Standing::TheyLost(_) | Standing::TheyAreLost | Standing::Unrelated);
-        if cannot_follow && self.groups.summary(tx, &group)?.member(&from).is_none() {
-            self.bring_commits(tx, &group, &from, standing, now)?;
-            return self.tell_to_be_gone(tx, group, from, now);
-        }
         match standing {
-            Standing::Same => self.agreed(tx, &group, now)?,
+            Standing::Same => {
+                if let Some(case) = self.healing.cases.get_mut(&group)
+                    && self.groups.summary(tx, &group)?.is_admin(&from)
+                {
+                    case.is_in();
+                }
+                self.agreed(tx, &group, now)?;
+            }
             Standing::TheyMiss(_) | Standing::TheyLost(_) => {
                 self.bring_commits(tx, &group, &from, standing, now)?;
             }
@@ -120,133 +124,6 @@ impl Node {
             self.make_offer(tx, &group, &from, is_ahead, now)?;
         }
         self.decide(tx, group, now)
-    }
-
-    /// Somebody asks who is no member any more, and cannot find out by itself: it keeps no state from
-    /// which it could follow to its removal, or cannot read what makes that branch the deeper one. An
-    /// admin says so, unless it is to be added again.
-    fn tell_to_be_gone(
-        &mut self,
-        tx: &Tx,
-        group: GroupId,
-        who: IdentityKey,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
-        let usable = summary.active && !self.groups.is_stale(tx, &group)?;
-        let sure = usable && summary.is_admin(&self.own.key());
-        if !sure || Invites::find(tx, &group, &who)?.is_some() {
-            return Ok(());
-        }
-        self.tell_not_member(tx, &group, &who, now)
-    }
-
-    /// Says to somebody that they are no member, where we know that they are none.
-    pub(in crate::node) fn tell_not_member(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        who: &IdentityKey,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        let listed = self.groups.summary(tx, group)?.member(who).is_some();
-        let mark = self.groups.mark(tx, group)?;
-        if listed || !self.healing.may_tell(group, who, Telling::Gone, mark, now) {
-            return Ok(());
-        }
-        self.send_note(tx, group, who, &NoteBody::NotMember, now)
-    }
-
-    /// An admin says that we are no member any more. It is believed of whoever invited us, as long as we
-    /// have heard of nothing since; and by whoever is lost, has been told so for long, and knows of no
-    /// admin that stands where we do.
-    fn told_to_be_gone(
-        &mut self,
-        tx: &Tx,
-        group: GroupId,
-        from: IdentityKey,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
-        let own_mark = self.groups.mark(tx, &group)?;
-        let with_us =
-            |(who, mark): (&IdentityKey, &Mark)| Some(*mark) == own_mark && summary.is_admin(who);
-        let takes_back = self.groups.was_invited_by(tx, &group, &from)?;
-        if !summary.active || !summary.is_admin(&from) {
-            return Ok(());
-        }
-        let case = self.healing.cases.get_mut(&group);
-        let is_lost = case.is_some_and(|case| {
-            case.is_gone_for_long(&summary.state, now) && !case.heard.iter().any(with_us)
-        });
-        if !is_lost && !takes_back {
-            return Ok(());
-        }
-        self.healing.cases.remove(&group);
-        self.group_changed(tx, group, from, vec![GroupEvent::MeRemoved], now)
-    }
-
-    /// Whoever asks takes us for a member, and we are none: they get the commits that say so, if they can
-    /// follow them; else they are told, unless their leaf of ours is of a key package that nobody has
-    /// used here: then an invitation is on its way. Answers whether that is all that a note means to us.
-    fn answered_from_outside(
-        &mut self,
-        tx: &Tx,
-        group: &GroupId,
-        to: &IdentityKey,
-        asked: &NoteBody,
-        now: Now,
-    ) -> Result<bool, NodeError> {
-        // Without a commit that takes us out: we left last, or took somebody's word for it.
-        let without_commit = self.groups.summary(tx, group)?.active;
-        let NoteBody::Probe(probe) = asked else { return Ok(without_commit) };
-        let standing = self.groups.compare(tx, group, &probe.marks)?;
-        if let Some(way) = probe.way.as_ref().filter(|_| standing == Standing::Unrelated) {
-            self.learn_leaf(tx, group, to, way)?;
-        }
-        match standing {
-            Standing::TheyMiss(_) | Standing::TheyLost(_) | Standing::Diverged(_)
-                if without_commit =>
-            {
-                self.bring_commits(tx, group, to, standing, now)?;
-                Ok(true)
-            }
-            Standing::Unrelated | Standing::TheyAreLost => {
-                if let Some(leaf) = probe.leaf
-                    && !Tokens::is_offered(tx, &leaf)?
-                    && self.healing.may_tell(group, to, Telling::Out, probe.marks.tip(), now)
-                {
-                    self.send_note(tx, group, to, &NoteBody::Out(leaf), now)?;
-                }
-                Ok(true)
-            }
-            Standing::Same
-            | Standing::WeMiss
-            | Standing::TheyMiss(_)
-            | Standing::TheyLost(_)
-            | Standing::Diverged(_) => Ok(without_commit),
-        }
-    }
-
-    /// Somebody left, or was removed, on a branch that we do not know: as an admin we carry it out. The
-    /// word is about one leaf: whoever was added anew has another.
-    fn told_to_be_out(
-        &mut self,
-        tx: &Tx,
-        group: GroupId,
-        who: IdentityKey,
-        leaf: Token,
-        now: Now,
-    ) -> Result<(), NodeError> {
-        if let Some(case) = self.healing.cases.get_mut(&group) {
-            case.heard.remove(&who);
-        }
-        let Some(summary) = self.acting_admin(tx, &group)? else { return Ok(()) };
-        let is_that_leaf = summary.member(&who).is_some_and(|member| member.leaf.token == leaf);
-        if is_that_leaf && !self.unsettled.contains_key(&group) {
-            self.change_group(tx, &group, Change::Remove(vec![who]), now)?;
-        }
-        Ok(())
     }
 
     /// The group at our tip, if we decide there: an admin that stays, and is no old copy.
@@ -432,7 +309,7 @@ impl Node {
     }
 
     /// Sends the very commits that a member misses, as they were.
-    fn bring_commits(
+    pub(super) fn bring_commits(
         &mut self,
         tx: &Tx,
         group: &GroupId,
@@ -448,7 +325,8 @@ impl Node {
             }
         };
         let mark = self.groups.mark(tx, group)?;
-        if !self.healing.may_tell(group, to, Telling::Commits, mark, now) {
+        let telling = if has_lost { Telling::Rivals } else { Telling::Commits };
+        if !self.healing.may_tell(group, to, telling, mark, now) {
             return Ok(());
         }
         for commit in self.groups.commits_after(tx, group, from_state)?.iter() {
@@ -521,7 +399,7 @@ impl Node {
         self.send_probe(tx, group, to, wants, now)
     }
 
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         tx: &Tx,
         group: &GroupId,
