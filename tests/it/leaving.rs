@@ -58,6 +58,19 @@ fn a_wish_to_leave_that_a_relay_lost_is_said_again() {
 }
 
 #[test]
+fn what_the_last_member_writes_waits_for_whoever_comes() {
+    let (mut world, word) = team(48, 3, 2);
+    leave_group(&mut world, 1, &word);
+    world.pass(A_WHILE);
+    assert_eq!(members(&mut world, 0, &word), 1);
+    let alone = send(&mut world, 0, &word, "nobody");
+    add_member(&mut world, 0, &word, "node3");
+    world.pass(A_WHILE);
+    assert_eq!(state(&mut world, 0, &alone), MessageState::Delivered);
+    assert!(texts(&mut world, 2, &word).contains(&"nobody".to_owned()));
+}
+
+#[test]
 fn a_leave_is_carried_out_by_whoever_is_there_each_in_turn() {
     let (mut world, word) = team(47, 4, 4);
     let epoch = group(&mut world, 2, &word).epoch;

@@ -150,9 +150,14 @@ impl Node {
         }
         // All at once: renewing keys comes here again for what still waits.
         waiting.iter().for_each(|(key, _)| tx.delete(Table::Intents, key));
-        for (key, _) in waiting {
+        for (key, wish) in waiting {
             if let Some(mut row) = tx.read::<MessageRow>(Table::Messages, &key)? {
                 self.renew_leaf_if_due(tx, conversation, &group, now)?;
+                if self.groups.member_count(tx, &group)? < 2 {
+                    // That carried out a leave, and nobody else is there: it waits for whoever comes.
+                    tx.put(Table::Intents, &key, wish);
+                    continue;
+                }
                 self.seal_message(tx, &group, &mut row, now)?;
             }
         }
