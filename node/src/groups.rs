@@ -156,6 +156,15 @@ impl Groups {
         Ok(summary)
     }
 
+    /// Whether somebody has proposed to leave at the tip. Reads the record alone, no state.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn anybody_leaves(&mut self, tx: &Tx, group: &GroupId) -> Result<bool, GroupError> {
+        let record = self.record(tx, group)?;
+        Ok(record.state(record.tip()).is_some_and(|state| !state.leaves.is_empty()))
+    }
+
     /// The group's cipher suite.
     ///
     /// # Errors

@@ -102,8 +102,8 @@ pub enum WelcomeError {
     /// never was one.
     #[error("it would replace a group that you are a member of")]
     LiveGroup(GroupId),
-    /// We are a member of this group, and so is, or was, who sent it, but no admin as we know it: we may have been
-    /// taken out and added anew, and not have heard of it yet.
+    /// We are a member of this group, and so is, or was, who sent it, but no admin as we know it: we may
+    /// have been taken out and added anew, and not have heard of it yet.
     #[error("it would replace a group that you are a member of, and its sender is no admin of it")]
     UnknownAdmin(GroupId),
     /// Who made it is no admin of the group.

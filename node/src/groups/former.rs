@@ -35,7 +35,7 @@ impl Groups {
             if let GroupEvent::Removed(who) | GroupEvent::Left(who) = event
                 && let Some(member) = before.member(who)
             {
-                let epoch = self.record(tx, group)?.marks().tip().map_or(0, |mark| mark.epoch);
+                let epoch = self.mark(tx, group)?.map_or(0, |mark| mark.epoch);
                 let row: Row = (epoch, ByteArray::new(member.leaf_key));
                 tx.write(Table::GroupFormer, &former_key(group, who), &row)?;
                 any_gone = true;
@@ -43,7 +43,7 @@ impl Groups {
                 tx.delete(Table::GroupFormer, &former_key(group, who));
             }
         }
-        if any_gone { Ok(Self::forget_former(tx, group)?) } else { Ok(()) }
+        if any_gone { Ok(Self::forget_former(tx, group, MAX_FORMER)?) } else { Ok(()) }
     }
 
     /// The key by which a former member signed last, if it is remembered.
@@ -56,14 +56,15 @@ impl Groups {
         Ok(row.map(|(_, leaf_key)| leaf_key.into_array()))
     }
 
-    fn forget_former(tx: &Tx, group: &GroupId) -> Result<(), StoreError> {
+    /// Forgets all but so many, those who went first.
+    pub(super) fn forget_former(tx: &Tx, group: &GroupId, but: usize) -> Result<(), StoreError> {
         let mut kept = Vec::new();
         for (key, value) in tx.scan_prefix(Table::GroupFormer, group.as_bytes(), usize::MAX)? {
             let (epoch, _): Row = decode_row(Table::GroupFormer, &value)?;
             kept.push((epoch, key));
         }
         kept.sort_unstable();
-        let too_many = kept.len().saturating_sub(MAX_FORMER);
+        let too_many = kept.len().saturating_sub(but);
         for (_, key) in kept.into_iter().take(too_many) {
             tx.delete(Table::GroupFormer, &key);
         }

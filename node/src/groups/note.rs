@@ -193,7 +193,8 @@ impl Groups {
         let Ok(data) = decode::<NoteData>(bytes) else { return Ok(None) };
         let Some(record) = self.find_record(tx, &data.group)? else { return Ok(None) };
         // The tip first: that is where almost every sender is a member.
-        let mut states = vec![record.tip()];
+        let tip = record.tip();
+        let mut states = vec![tip];
         states.extend(record.states().iter().map(|state| state.id));
         let mut tried = Vec::new();
         for state in states {
@@ -208,7 +209,6 @@ impl Groups {
             }
         }
         // Of whoever is a member now, only what is signed by a key that a kept state knows.
-        let tip = self.record(tx, &data.group)?.tip();
         if self.view(tx, &data.group, tip)?.member(&data.from).is_some() {
             return Ok(None);
         }

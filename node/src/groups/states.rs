@@ -365,9 +365,7 @@ impl Groups {
             self.record(tx, group)?.states().iter().map(|state| state.id).collect();
         self.delete_states(tx, &states)?;
         Self::forget_past(tx, group)?;
-        for (key, _) in tx.scan_prefix(Table::GroupFormer, group.as_bytes(), usize::MAX)? {
-            tx.delete(Table::GroupFormer, &key);
-        }
+        Self::forget_former(tx, group, 0)?;
         tx.delete(Table::Groups, group.as_bytes());
         self.records.remove(group);
         Ok(())

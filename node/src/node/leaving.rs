@@ -183,9 +183,12 @@ impl Node {
         pause: Duration,
         now: Now,
     ) -> Result<(), NodeError> {
-        let summary = self.groups.summary(tx, &group)?;
         // It may have come after a commit that does not carry it out: its author proposes it anew.
-        if summary.leave_proposed.is_empty() || !summary.active || summary.leaving {
+        if !self.groups.anybody_leaves(tx, &group)? {
+            return Ok(());
+        }
+        let summary = self.groups.summary(tx, &group)?;
+        if !summary.active || summary.leaving {
             return Ok(());
         }
         let place = place_of(&self.own.key(), &summary);

@@ -15,46 +15,48 @@ const PATIENCE: u64 = 6 * HOUR;
 /// History rows read at once.
 const PAGE: u32 = 1000;
 
+/// Which of those who take themselves for members are not looked at.
+type LeftOut = fn(&Life, &[(HostId, GroupView)]) -> Vec<HostId>;
+
 impl Life {
     /// Waits until nothing is on its way any more, and all agree. Whoever is alone on a branch of which
     /// nobody has told it that it lost notices it when it speaks.
     pub(super) fn settle(&mut self) {
         self.settle_but(Self::alone);
-        let alone = self.alone();
+        let views = self.active_views();
+        let alone = self.alone(&views);
         if !alone.is_empty() {
             for host in alone {
                 self.write(host);
             }
-            self.settle_but(|_| Vec::new());
+            self.settle_but(|_, _| Vec::new());
         }
     }
 
     /// Waits until all agree but for some of them.
-    fn settle_but(&mut self, some: impl Fn(&mut Self) -> Vec<HostId>) {
+    fn settle_but(&mut self, left_out: LeftOut) {
         let began = self.world.now();
         let mut step = SECOND;
         while self.world.now() < began + PATIENCE {
             self.world.pass(step);
-            let others = some(self);
-            if self.unsettled(&others).is_empty() {
+            if self.unsettled(left_out).is_empty() {
                 let took = (self.world.now() - began) / SECOND;
                 // What was the last thing to move may have caused another.
                 self.world.pass(30 * SECOND);
-                let others = some(self);
-                if self.unsettled(&others).is_empty() {
+                if self.unsettled(left_out).is_empty() {
                     self.report.settled_after = self.report.settled_after.max(took);
                     return;
                 }
             }
             step = (step * 2).min(5 * MINUTE);
         }
-        let others = some(self);
-        let stuck = self.unsettled(&others);
+        let stuck = self.unsettled(left_out);
         panic!("not settled after {PATIENCE} virtual ms: {}", stuck.join("; "));
     }
 
-    fn unsettled(&mut self, alone: &[HostId]) -> Vec<String> {
+    fn unsettled(&mut self, left_out: LeftOut) -> Vec<String> {
         let mut views = self.active_views();
+        let alone = left_out(self, &views);
         views.retain(|(host, _)| !alone.contains(host));
         let mut stuck = disagreements(&views);
         let members: Vec<HostId> = views.iter().map(|(host, _)| *host).collect();
@@ -110,8 +112,7 @@ impl Life {
     /// Who takes itself for a member, and is none to the others. A member that was removed, or added,
     /// on a branch that others know to have lost cannot know it: what makes the other branch deeper is
     /// not for it. It has to be told, by the heal ladder.
-    fn alone(&mut self) -> Vec<HostId> {
-        let views = self.active_views();
+    fn alone(&self, views: &[(HostId, GroupView)]) -> Vec<HostId> {
         let steady = self.model.steady_members();
         let Some(view) = views
             .iter()

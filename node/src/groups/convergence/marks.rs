@@ -46,7 +46,7 @@ pub enum Standing {
     TheyMiss(StateId),
     /// They stand on a branch that has lost here: they need ours from this state on, and whatever else
     /// it lost to.
-    TheyLost(StateId),
+    OnLostBranch(StateId),
     /// We need theirs.
     WeMiss,
     /// Each needs the other's, from this state on: the rules will settle it.
@@ -79,7 +79,7 @@ impl Record {
             Some(common) if common.id == self.tip() && common.mark() == their_tip => Standing::Same,
             Some(common) if common.id == self.tip() => Standing::WeMiss,
             Some(common) if common.mark() == their_tip => Standing::TheyMiss(common.id),
-            Some(common) if known => Standing::TheyLost(common.id),
+            Some(common) if known => Standing::OnLostBranch(common.id),
             Some(common) => Standing::Diverged(common.id),
             None if was_ours => Standing::TheyAreLost,
             // Also when we keep their tip as a rival: they cannot follow the rules that it lost by, so
@@ -176,7 +176,7 @@ mod tests {
         record.add(state(5, Some(2), 6), Timestamp::default());
         record.add(state(4, Some(3), 7), Timestamp::default());
         let rival = marks(&[(5, 6), (2, 5), (1, 4)]);
-        assert_eq!(record.compare(&rival, false), Standing::TheyLost(from([2; 16])));
+        assert_eq!(record.compare(&rival, false), Standing::OnLostBranch(from([2; 16])));
         assert_eq!(record.rivals_after(from([2; 16])), [from([5; 16])]);
         assert_eq!(record.rivals_after(from([3; 16])), []);
     }

@@ -216,7 +216,7 @@ fn whoever_lacks_a_commit_that_decides_and_loses_itself_is_brought_it() {
     }
     let marks = nodes[4].run(|groups, tx, _| groups.marks(tx, &group)).unwrap();
     let standing = nodes[3].run(|groups, tx, _| groups.compare(tx, &group, &marks)).unwrap();
-    let Standing::TheyLost(from) = standing else { panic!("{standing:?}") };
+    let Standing::OnLostBranch(from) = standing else { panic!("{standing:?}") };
     let (way, rivals) = nodes[3]
         .run(|groups, tx, _| {
             Ok::<_, GroupError>((

@@ -116,7 +116,7 @@ impl Case {
         self.ahead.clear();
         self.waiting = false;
         self.rejoin_at = None;
-        self.is_in();
+        self.forget_gone();
         self.rounds = self.rounds.min(1);
         self.round_at = now.instant + FIRST_LOOK;
         self.next_at = self.round_at;
@@ -161,7 +161,7 @@ impl Case {
     }
 
     /// An admin stands where we do: whoever says that we are no member any more is elsewhere.
-    pub(super) fn is_in(&mut self) {
+    pub(super) fn forget_gone(&mut self) {
         self.gone.clear();
     }
 

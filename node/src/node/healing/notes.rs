@@ -62,16 +62,19 @@ impl Node {
         probe: &Probe,
         now: Now,
     ) -> Result<(), NodeError> {
+        let standing = self.groups.compare(tx, &group, &probe.marks)?;
+        tracing::debug!(?standing, ?from, wants = ?probe.wants, "somebody says where they stand");
         if self.groups.summary(tx, &group)?.member(&from).is_none() {
-            return self.asked_by_outsider(tx, group, from, probe, now);
+            return self.asked_by_outsider(tx, group, from, (probe, standing), now);
         }
         self.check_memory(tx, &group, probe.yours, now)?;
-        let standing = self.groups.compare(tx, &group, &probe.marks)?;
-        tracing::debug!(?standing, ?from, wants = ?probe.wants, "a member says where it stands");
         // Of whoever stands where we came through we know that leaf, or a newer one.
         let is_news = matches!(
             standing,
-            Standing::TheyLost(_) | Standing::WeMiss | Standing::Diverged(_) | Standing::Unrelated
+            Standing::OnLostBranch(_)
+                | Standing::WeMiss
+                | Standing::Diverged(_)
+                | Standing::Unrelated
         );
         if let Some(way) = probe.way.as_ref().filter(|_| is_news) {
             self.learn_leaf(tx, &group, &from, way)?;
@@ -93,11 +96,11 @@ impl Node {
                 if let Some(case) = self.healing.cases.get_mut(&group)
                     && self.groups.summary(tx, &group)?.is_admin(&from)
                 {
-                    case.is_in();
+                    case.forget_gone();
                 }
                 self.agreed(tx, &group, now)?;
             }
-            Standing::TheyMiss(_) | Standing::TheyLost(_) => {
+            Standing::TheyMiss(_) | Standing::OnLostBranch(_) => {
                 self.bring_commits(tx, &group, &from, standing, now)?;
             }
             Standing::Diverged(_) => {
@@ -177,7 +180,7 @@ impl Node {
                 case.heard.insert(from, theirs);
             }
             Standing::TheyMiss(_)
-            | Standing::TheyLost(_)
+            | Standing::OnLostBranch(_)
             | Standing::WeMiss
             | Standing::Diverged(_)
             | Standing::TheyAreLost => {
@@ -319,7 +322,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let (from_state, has_lost) = match standing {
             Standing::TheyMiss(state) | Standing::Diverged(state) => (state, false),
-            Standing::TheyLost(state) => (state, true),
+            Standing::OnLostBranch(state) => (state, true),
             Standing::Same | Standing::WeMiss | Standing::TheyAreLost | Standing::Unrelated => {
                 return Ok(());
             }

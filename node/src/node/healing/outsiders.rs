@@ -24,11 +24,9 @@ impl Node {
         tx: &Tx,
         group: GroupId,
         from: IdentityKey,
-        probe: &Probe,
+        (probe, standing): (&Probe, Standing),
         now: Now,
     ) -> Result<(), NodeError> {
-        let standing = self.groups.compare(tx, &group, &probe.marks)?;
-        tracing::debug!(?standing, ?from, wants = ?probe.wants, "somebody who is no member asks");
         let (Some(theirs), Some(ours)) = (probe.marks.tip(), self.groups.mark(tx, &group)?) else {
             return Ok(());
         };
@@ -52,7 +50,7 @@ impl Node {
                 self.ask(tx, &group, &from, Wants::Answer, now)
             }
             Standing::Same | Standing::TheyMiss(_) => Ok(()),
-            Standing::TheyLost(_) | Standing::TheyAreLost | Standing::Unrelated => {
+            Standing::OnLostBranch(_) | Standing::TheyAreLost | Standing::Unrelated => {
                 self.tell_to_be_gone(tx, group, from, theirs, now)
             }
         }
@@ -152,7 +150,7 @@ impl Node {
             self.learn_leaf(tx, group, to, way)?;
         }
         match standing {
-            Standing::TheyMiss(_) | Standing::TheyLost(_) | Standing::Diverged(_)
+            Standing::TheyMiss(_) | Standing::OnLostBranch(_) | Standing::Diverged(_)
                 if without_commit =>
             {
                 self.bring_commits(tx, group, to, standing, now)?;
@@ -170,7 +168,7 @@ impl Node {
             Standing::Same
             | Standing::WeMiss
             | Standing::TheyMiss(_)
-            | Standing::TheyLost(_)
+            | Standing::OnLostBranch(_)
             | Standing::Diverged(_) => Ok(without_commit),
         }
     }
