@@ -53,7 +53,10 @@ pub(super) const MAX_OFFERS: usize = 4;
 const LATE: Duration = Duration::from_secs(30);
 /// Time after which a member who was told something may be told it again.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
-/// The same for what is of no use if it was lost on the way.
+/// Time after which the same word of somebody who is no member here is looked into again. Longer than
+/// the pauses of who asks in vain: what was looked into is answered when it is asked once more.
+const DOUBTED_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// Time after which what is of no use if it was lost on the way may be told again.
 const BROUGHT_AGAIN: Duration = Duration::from_secs(20);
 /// Time for which a session must last before members compare where they stand.
 const SETTLED_SESSION: Duration = Duration::from_secs(5);
@@ -102,7 +105,8 @@ impl Telling {
     /// After this long the same may be told again.
     const fn pause(self) -> Duration {
         match self {
-            Self::Asked | Self::Readd | Self::Doubted => TOLD_AGAIN,
+            Self::Asked | Self::Readd => TOLD_AGAIN,
+            Self::Doubted => DOUBTED_AGAIN,
             Self::Compared
             | Self::AskedBack
             | Self::Commits
@@ -151,7 +155,8 @@ impl Healing {
             return false;
         }
         if self.told.len() >= MAX_TOLD {
-            self.told.retain(|_, told| now.instant < told.at + TOLD_AGAIN);
+            self.told
+                .retain(|(_, _, kind), told| now.instant < told.at + kind.pause().max(TOLD_AGAIN));
             if self.told.len() >= MAX_TOLD {
                 return false;
             }
