@@ -61,7 +61,7 @@ use std::time::Duration;
 use sremp_common::entropy::Entropy;
 use sremp_common::id::{GroupId, IdentityKey, SealKey};
 use sremp_common::key::SealSecret;
-use sremp_common::time::Now;
+use sremp_common::time::{Now, Timestamp};
 
 use crate::store::{Table, Tx};
 use certificates::{Alone, Certificates};
@@ -134,7 +134,7 @@ impl Groups {
         let (active, mut leaves) = (state.active, state.leaves.clone());
         leaves.sort_unstable();
         leaves.dedup();
-        let (entered_at, own_update_at) = (state.entered_at, state.own_update_at);
+        let entered_at = state.entered_at;
         let loaded = self.take(tx, group, tip)?;
         let view = &loaded.view;
         let summary = Summary {
@@ -150,7 +150,6 @@ impl Groups {
             leave_proposed: leaves,
             state: tip,
             entered_at,
-            own_update_at,
         };
         self.put(tip, loaded);
         Ok(summary)
@@ -163,6 +162,25 @@ impl Groups {
     pub fn anybody_leaves(&mut self, tx: &Tx, group: &GroupId) -> Result<bool, GroupError> {
         let record = self.record(tx, group)?;
         Ok(record.state(record.tip()).is_some_and(|state| !state.leaves.is_empty()))
+    }
+
+    /// When our own leaf at the tip was renewed, by our clock; 0 for never. Reads the record alone, no state.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`], [`GroupError::Store`].
+    pub fn own_update_at(&mut self, tx: &Tx, group: &GroupId) -> Result<Timestamp, GroupError> {
+        let record = self.record(tx, group)?;
+        Ok(record.state(record.tip()).map(|state| state.own_update_at).unwrap_or_default())
+    }
+
+    /// Whether a commit of ours would be kept: hostile members can fill the room of the ordinary ones.
+    ///
+    /// # Errors
+    /// As [`Self::summary`].
+    pub fn has_room(&mut self, tx: &Tx, group: &GroupId) -> Result<bool, GroupError> {
+        let tip = self.record(tx, group)?.tip();
+        let is_admin = self.view(tx, group, tip)?.policy.is_admin(&self.own);
+        Ok(!self.record(tx, group)?.is_full(is_admin))
     }
 
     /// The group's cipher suite.

@@ -12,6 +12,7 @@ use crate::user::{create_group, group, leave_group, promote, remove_member, rena
 const A_WHILE: u64 = 30_000;
 /// The same after machines were cut off: their connections have to be found dead first.
 const LONG: u64 = 900_000;
+const DAY: u64 = 24 * 3_600_000;
 
 /// A group, made by the first node, of all nodes; the first `admins` of them are admins.
 fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
@@ -25,6 +26,15 @@ fn group_of_all(seed: u64, nodes: usize, admins: usize) -> (World, String) {
         world.pass(A_WHILE);
     }
     (world, word)
+}
+
+/// Time in which nothing runs.
+fn all_off(world: &mut World, time: u64) {
+    let nodes = world.nodes();
+    (0..=nodes).for_each(|machine| world.crash(machine));
+    world.pass(time);
+    (0..=nodes).for_each(|machine| world.start(machine));
+    world.pass(A_WHILE);
 }
 
 fn assert_agree(world: &mut World, hosts: &[usize], word: &str) {
@@ -96,7 +106,7 @@ fn an_invitation_from_the_future_waits_until_the_clock_is_right() {
     let mut world = World::new(23, 2, 1);
     world.introduce_all();
     world.pass(A_WHILE);
-    world.set_clock_error(1, -3 * 24 * 3_600_000);
+    world.set_clock_error(1, -3 * i64::try_from(DAY).unwrap());
     let members = vec!["contact:node2".to_owned()];
     let word = create_group(&mut world, 0, "friends", members);
     world.pass(A_WHILE);
@@ -107,9 +117,28 @@ fn an_invitation_from_the_future_waits_until_the_clock_is_right() {
 }
 
 #[test]
+fn keys_are_renewed_once_a_week_however_often_somebody_writes() {
+    let (mut world, word) = group_of_all(24, 2, 1);
+    for _ in 0..3 {
+        send(&mut world, 1, &word, "said soon after the keys were renewed");
+        world.pass(A_WHILE);
+    }
+    let renewed = group(&mut world, 1, &word).epoch;
+    all_off(&mut world, 6 * DAY);
+    send(&mut world, 1, &word, "a week has not passed");
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 1, &word).epoch, renewed);
+    all_off(&mut world, 2 * DAY);
+    send(&mut world, 1, &word, "a week has passed");
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 1, &word).epoch, renewed + 1);
+    assert_agree(&mut world, &[0, 1], &word);
+}
+
+#[test]
 fn lives_that_are_kept() {
     // The last two are lives of groups with the post-quantum suite.
-    for seed in [6, 12, 14, 16, 25, 576, 9249, 11013, 12028, 3, 7] {
+    for seed in [6, 12, 14, 16, 25, 576, 3650, 9249, 11013, 12028, 3, 7] {
         let report = sremp_sim::run_group_seed(seed, &Knobs::default());
         assert!(report.messages > 0, "seed {seed} says nothing");
     }
@@ -123,6 +152,7 @@ fn everything_holds_with_the_post_quantum_suite() {
     }
     let run = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["groups::", "group_wire::", "healing::", "stories::"])
+        .args(["changes::", "contacts::", "fellows::", "invitations::", "leaving::", "relays::"])
         .env(SUITE_VARIABLE, Suite::MlKem768X25519.name())
         .output()
         .unwrap();

@@ -104,7 +104,8 @@ impl Groups {
     ///
     /// # Errors
     /// [`GroupError::Policy`] names the rule that forbids it; [`GroupError::NothingToCommit`],
-    /// [`GroupError::NotMember`], [`GroupError::Leaving`], [`GroupError::Store`], [`GroupError::Mls`].
+    /// [`GroupError::NotMember`], [`GroupError::Leaving`], [`GroupError::TooManyRivals`],
+    /// [`GroupError::Store`], [`GroupError::Mls`].
     pub fn change(
         &mut self,
         tx: &Tx,
@@ -118,6 +119,11 @@ impl Groups {
         let (before, keys) = (std::sync::Arc::clone(&loaded.view), loaded.keys);
         self.put(tip, loaded);
 
+        let by_admin = before.policy.is_admin(&self.own);
+        if self.record(tx, group)?.is_full(by_admin) {
+            // Others would refuse it, as we would theirs.
+            return Err(GroupError::TooManyRivals);
+        }
         let plan = plan(change, &before, self.own, &parent.leaves)?;
         let joined: Vec<Recipient> =
             plan.adds.iter().map(|added| (added.owner, added.leaf.clone())).collect();
@@ -139,7 +145,7 @@ impl Groups {
         state.own_update_at = if plan.leaf.is_some() { now.wall } else { parent.own_update_at };
         state.commit = Some(Commit {
             committer: self.own,
-            by_admin: before.policy.is_admin(&self.own),
+            by_admin,
             removes: plan.removals.iter().chain(&plan.leaves).copied().collect(),
             digest: ByteArray::new(sha256(&made.commit)),
         });

@@ -31,6 +31,11 @@ pub enum GroupError {
     /// Nobody proposed to leave.
     #[error("there is nothing to commit")]
     NothingToCommit,
+    /// So many rival changes are kept that no other of an ordinary member is.
+    #[error(
+        "members have made too many rival changes of this group; only an admin can change it now"
+    )]
+    TooManyRivals,
     /// A certificate does not hold.
     #[error("a member's certificate is refused")]
     Credential(#[from] CredentialError),

@@ -210,6 +210,7 @@ pub(super) fn fail(group: GroupId, error: GroupError) -> OpenError {
         GroupError::NoSuchGroup
         | GroupError::StateGone
         | GroupError::NothingToCommit
+        | GroupError::TooManyRivals
         | GroupError::NotMemberThen(_)
         | GroupError::TooLong(_)
         | GroupError::Policy(_)

@@ -276,10 +276,8 @@ impl Groups {
         let Entry { group, state: parent, .. } = *entry;
         let broken = |error| fail(group, error);
         let by = commit.committer;
+        self.make_room(tx, &group, &commit)?;
         let record = self.record(tx, &group).map_err(broken)?;
-        if record.is_full(commit.by_admin) {
-            return Err(OpenError::TooManyRivals(group));
-        }
         let own_update_at =
             record.state(parent).map(|state| state.own_update_at).unwrap_or_default();
         let old_tip = record.tip();

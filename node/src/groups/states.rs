@@ -11,13 +11,15 @@ use sremp_common::id::GroupId;
 use sremp_common::label::{HashLabel, MLS_EXPORTER};
 use sremp_common::time::{Now, Timestamp};
 
+use super::convergence::branch::Commit;
 use super::convergence::marks::Mark;
-use super::convergence::record::{MAX_STATES, Record, State};
+use super::convergence::record::{MAX_STATES, Record, Room, State};
 use super::index::{Entry, TagIndex};
+use super::message::fail;
 use super::storage::Storage;
 use super::view::View;
 use super::wrap::WrapKeys;
-use super::{GroupError, Groups, MAX_GROUPS, StateId};
+use super::{GroupError, Groups, MAX_GROUPS, OpenError, StateId};
 use crate::store::{StoreError, Table, Tx, decode_row};
 
 /// Loaded states.
@@ -254,6 +256,26 @@ impl Groups {
         self.save_record(tx, group, record)?;
         self.leave_behind(tx, group, &gone)?;
         Ok(settled)
+    }
+
+    /// Makes room for the state of another's commit, if there can be any.
+    pub(super) fn make_room(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        commit: &Commit,
+    ) -> Result<(), OpenError> {
+        let record = self.record(tx, group).map_err(|error| fail(*group, error))?;
+        match record.room_for(commit) {
+            Room::Free => Ok(()),
+            Room::None => Err(OpenError::TooManyRivals(*group)),
+            Room::InPlaceOf(other) => {
+                let mut record = record.clone();
+                record.take_out(other);
+                self.save_record(tx, group, record)?;
+                Ok(self.delete_states(tx, &[other])?)
+            }
+        }
     }
 
     pub(super) fn expire_states(

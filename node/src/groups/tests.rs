@@ -180,6 +180,10 @@ impl Node {
         self.run(|groups, tx, _| groups.summary(tx, group)).unwrap()
     }
 
+    pub(super) fn own_update_at(&mut self, group: &GroupId) -> Timestamp {
+        self.run(|groups, tx, _| groups.own_update_at(tx, group)).unwrap()
+    }
+
     pub(super) fn epoch(&mut self, group: &GroupId) -> u64 {
         self.summary(group).epoch
     }

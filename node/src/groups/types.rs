@@ -153,8 +153,6 @@ pub struct Summary {
     pub state: StateId,
     /// When the tip was entered, by our clock.
     pub entered_at: Timestamp,
-    /// When our own leaf keys were last renewed, by our clock: for scheduled self-updates.
-    pub own_update_at: Timestamp,
 }
 
 impl Summary {

@@ -198,6 +198,7 @@ fn api_error(error: NodeError) -> ApiError {
                 GroupError::NoSuchGroup => ErrorKind::NotFound,
                 GroupError::NotMember
                 | GroupError::Stale
+                | GroupError::TooManyRivals
                 | GroupError::Leaving
                 | GroupError::Policy(_)
                 | GroupError::NothingToCommit => ErrorKind::Refused,

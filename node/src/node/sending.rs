@@ -248,12 +248,10 @@ impl Node {
         let by_count = conversation.since_update > UPDATE_AFTER_MESSAGES.saturating_sub(early)
             && (conversation.update_unheard < MAX_UNHEARD
                 || self.groups.member_count(tx, group)? > MAX_RECEIPT_MEMBERS);
-        let due = conversation.update_due
-            || by_count
-            || (conversation.since_update == 1
-                && now.wall.since(self.groups.summary(tx, group)?.own_update_at)
-                    > UPDATE_AFTER.saturating_sub(UPDATE_SPREAD_TIME.saturating_mul(early)));
-        if due {
+        let by_age = now.wall.since(self.groups.own_update_at(tx, group)?)
+            > UPDATE_AFTER.saturating_sub(UPDATE_SPREAD_TIME.saturating_mul(early));
+        let due = conversation.update_due || by_count || by_age;
+        if due && self.groups.has_room(tx, group)? {
             conversation.update_due = false;
             conversation.since_update = 0;
             conversation.update_unheard = conversation.update_unheard.saturating_add(1);

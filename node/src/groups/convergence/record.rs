@@ -26,6 +26,12 @@ const MAX_RECENT_EPOCHS: u64 = 64;
 /// States that ordinary members cannot fill: room for an admin's commit.
 const ADMINS_SHARE: usize = 64;
 
+/// States beside the branch that one ordinary member may have made, of which those with the lowest
+/// digests are kept: so that it cannot take the others' room, and all keep the same ones, whatever came
+/// first. An honest member makes few: it renews its keys a few times without an echo, comes back, and
+/// lets others go.
+const MEMBERS_SHARE: usize = 32;
+
 /// How long a state is kept after it was left.
 pub const MAX_PAST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -124,6 +130,17 @@ impl State {
     }
 }
 
+/// Whether the state of a commit is kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::groups) enum Room {
+    /// It is.
+    Free,
+    /// It is, if this one of the same member is given up.
+    InPlaceOf(StateId),
+    /// It is not.
+    None,
+}
+
 /// What adding a state did to the tip.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::groups) enum Settled {
@@ -188,6 +205,33 @@ impl Record {
     pub(in crate::groups) fn is_full(&self, by_admin: bool) -> bool {
         let kept_free = if by_admin { 0 } else { ADMINS_SHARE };
         self.states.len().saturating_add(kept_free) >= MAX_STATES
+    }
+
+    /// Where the state of another's commit finds room.
+    pub(in crate::groups) fn room_for(&self, commit: &Commit) -> Room {
+        let path = branch::path(&self.branches(), self.tip);
+        let is_rival = |state: &&State| !path.contains(&state.id);
+        let mut theirs: Vec<(&Commit, StateId)> = self
+            .states
+            .iter()
+            .filter(is_rival)
+            .filter_map(|state| Some((state.commit.as_ref()?, state.id)))
+            .filter(|(other, _)| other.committer == commit.committer && !other.by_admin)
+            .collect();
+        if commit.by_admin || theirs.len() < MEMBERS_SHARE {
+            return if self.is_full(commit.by_admin) { Room::None } else { Room::Free };
+        }
+        // What something builds on stays.
+        theirs.retain(|(_, id)| !self.states.iter().any(|state| state.parent == Some(*id)));
+        match theirs.into_iter().max_by_key(|(other, _)| other.digest) {
+            Some((other, id)) if other.digest > commit.digest => Room::InPlaceOf(id),
+            _ => Room::None,
+        }
+    }
+
+    /// Takes out one state beside the branch, on which nothing builds.
+    pub(in crate::groups) fn take_out(&mut self, id: StateId) {
+        self.states.retain(|state| state.id != id);
     }
 
     /// Adds the state of a commit, and decides anew which state is the tip.

@@ -179,11 +179,11 @@ fn who_is_alone_cannot_leave_but_forget() {
 #[test]
 fn self_update_changes_how_a_member_is_reached() {
     let (mut a, mut b, group) = pair();
-    assert_eq!(b.summary(&group).own_update_at, Timestamp::from_millis(0));
+    assert_eq!(b.own_update_at(&group), Timestamp::from_millis(0));
     let leaf = b.leaf();
     let changed = b.change(&group, Change::Update(leaf.clone())).unwrap();
     assert_eq!(a.events(&changed.commit), [GroupEvent::Updated(b.key)]);
-    assert_eq!(b.summary(&group).own_update_at, b.now.wall);
+    assert_eq!(b.own_update_at(&group), b.now.wall);
     let sealed = a.seal(&group, "x");
     assert_eq!(sealed.recipients.as_ref(), [(b.key, leaf)]);
     assert_eq!(b.read(&sealed.blob), "x");

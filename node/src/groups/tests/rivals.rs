@@ -46,6 +46,88 @@ fn lost(events: &[GroupEvent]) -> Vec<LostWork> {
     events.iter().flat_map(of).collect()
 }
 
+/// Commits that a member makes of one state, and keeps none of.
+fn rivals_of_its_own(node: &mut Node, group: &GroupId, count: usize) -> Vec<Vec<u8>> {
+    let mut commits = Vec::new();
+    for _ in 0..count {
+        let leaf = node.leaf();
+        let made: Result<(), GroupError> = node.run(|groups, tx, now| {
+            commits.push(groups.change(tx, group, Change::Update(leaf), now)?.commit);
+            Err(GroupError::NothingToCommit)
+        });
+        assert!(matches!(made, Err(GroupError::NothingToCommit)), "{made:?}");
+    }
+    commits
+}
+
+#[test]
+fn m06_who_makes_rivals_without_end_takes_nobodys_room() {
+    let mut nodes = nodes(5);
+    let group = team(&mut nodes);
+    let mut flood = rivals_of_its_own(&mut nodes[4], &group, 80);
+    let mut crowded = Vec::new();
+    for reader in 1..3 {
+        let refused = flood.iter().filter(|blob| {
+            let opened = nodes[reader].open(blob);
+            assert!(matches!(
+                opened,
+                Ok(Opened::Changed { .. }) | Err(OpenError::TooManyRivals(_))
+            ));
+            opened.is_err()
+        });
+        crowded.push(refused.count());
+        // The next one reads them in another order.
+        flood.reverse();
+    }
+    assert!(crowded.iter().all(|count| *count > 0), "{crowded:?}");
+    // Both keep the same ones, and stand where all of them would have led.
+    let kept = |node: &mut Node| -> Vec<StateId> {
+        let tx = node.store.begin().unwrap();
+        let record = node.groups.record(&tx, &group).unwrap();
+        let mut ids: Vec<_> = record.states().iter().map(|state| state.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(kept(&mut nodes[1]), kept(&mut nodes[2]));
+    assert_eq!(nodes[1].authenticator(&group), nodes[2].authenticator(&group));
+    // Whoever else changes the group is heard, ordinary members too.
+    let commit = nodes[1].update(&group).commit;
+    assert!(matches!(nodes[2].open(&commit), Ok(Opened::Changed { .. })));
+    assert_eq!(nodes[1].authenticator(&group), nodes[2].authenticator(&group));
+    let key = nodes[4].key;
+    let removal = nodes[0].change(&group, Change::Remove(vec![key])).unwrap().commit;
+    for node in &mut nodes[1..3] {
+        assert!(matches!(node.open(&removal), Ok(Opened::Changed { .. })));
+        assert!(!node.members(&group).contains(&key));
+    }
+}
+
+#[test]
+fn m06_an_ordinary_member_changes_nothing_where_nobody_would_keep_it_and_an_admin_does() {
+    let mut nodes = nodes(9);
+    let group = team(&mut nodes);
+    for hostile in 2..9 {
+        for blob in rivals_of_its_own(&mut nodes[hostile], &group, 40) {
+            for node in &mut nodes[..2] {
+                let opened = node.open(&blob);
+                assert!(
+                    matches!(opened, Ok(Opened::Changed { .. }) | Err(OpenError::TooManyRivals(_))),
+                    "{opened:?}"
+                );
+            }
+        }
+    }
+    let leaf = nodes[1].leaf();
+    let refused = nodes[1].change(&group, Change::Update(leaf));
+    assert!(matches!(refused, Err(GroupError::TooManyRivals)), "{refused:?}");
+    let room = nodes[1].run(|groups, tx, _| groups.has_room(tx, &group));
+    assert!(matches!(room, Ok(false)));
+    let hostile = nodes[2..].iter().map(|node| node.key).collect();
+    let removal = nodes[0].change(&group, Change::Remove(hostile)).unwrap().commit;
+    assert!(matches!(nodes[1].open(&removal), Ok(Opened::Changed { .. })));
+    assert_eq!(nodes[1].members(&group).len(), 2);
+}
+
 #[test]
 fn m06_every_order_of_rival_commits_ends_in_one_state() {
     // Four commits of three authors: two rivals of one epoch, and two more on one of the branches.
