@@ -14,6 +14,7 @@ use crate::user::{
 const A_WHILE: u64 = 30_000;
 /// Virtual time in which every step of healing has had its turn.
 const HEALED: u64 = 30 * 60_000;
+const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 3_600_000;
 
 /// What a node told of its groups.
@@ -276,6 +277,42 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
     send(&mut world, 2, &word, "here again");
     world.pass(A_WHILE);
     assert!(texts(&mut world, 1, &word).contains(&"here again".to_owned()));
+}
+
+/// In a group of so many nobody confirms anything: what somebody lacks who is back from outside is not
+/// known, and comes again if it is not old.
+#[test]
+fn who_comes_back_to_a_large_group_reads_what_was_written_meanwhile() {
+    let count = 52;
+    let mut world = World::new(25, count, 1);
+    (0..count).for_each(|node| world.use_relays(node));
+    world.pass(A_WHILE);
+    for node in 1..count {
+        world.introduce(node, 0);
+        world.introduce(0, node);
+    }
+    let others = (2..=count).map(|node| format!("contact:node{node}")).collect();
+    let word = create_group(&mut world, 0, "many", others);
+    world.pass(A_WHILE);
+    // What most of them do is not of interest; it takes its time.
+    (3..count).for_each(|node| world.crash(node));
+    send(&mut world, 1, &word, "hello");
+    world.crash(2);
+    world.pass(A_WHILE);
+    send(&mut world, 1, &word, "said while one was away");
+    for round in 0..10 {
+        rename_group(&mut world, 0, &word, &format!("name {round}"));
+        world.pass(15 * MINUTE);
+    }
+    world.lose_everything([count]);
+    world.start(2);
+    send(&mut world, 0, &word, "can you read this?");
+    world.pass(HEALED);
+    assert_agree(&mut world, &[0, 1, 2], &word);
+    let read = texts(&mut world, 2, &word);
+    for text in ["said while one was away", "can you read this?"] {
+        assert_eq!(read.iter().filter(|it| *it == text).count(), 1, "{text} in {read:?}");
+    }
 }
 
 /// A relay loses what it acknowledged, and nobody says anything afterwards.

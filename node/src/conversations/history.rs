@@ -208,6 +208,11 @@ impl MessageRow {
     }
 }
 
+/// Messages of a conversation among which our own are looked for.
+pub const MAX_LOOKED_THROUGH: usize = 20_000;
+/// So many are read at a time.
+const PAGE: usize = 1000;
+
 /// The tables of messages.
 #[derive(Debug)]
 pub struct History;
@@ -342,6 +347,32 @@ impl History {
             .collect::<Result<_, _>>()?;
         page.reverse();
         Ok(page)
+    }
+
+    /// The newest `limit` messages of ours of which something can be sent, oldest first, among the
+    /// newest [`MAX_LOOKED_THROUGH`] of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn own(
+        tx: &Tx,
+        conversation: ConversationId,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        let mut own = Vec::new();
+        let mut before: Option<MessageRow> = None;
+        for _ in 0..MAX_LOOKED_THROUGH / PAGE {
+            let rows = Self::page(tx, conversation, before.as_ref(), PAGE)?;
+            let was_all = rows.len() < PAGE;
+            before = rows.first().cloned();
+            own.extend(rows.into_iter().rev().filter(MessageRow::can_be_sent));
+            if was_all || own.len() >= limit {
+                break;
+            }
+        }
+        own.truncate(limit);
+        own.reverse();
+        Ok(own)
     }
 
     /// Forgets a conversation's messages, at most `limit` at a time; answers whether all are gone.

@@ -17,7 +17,7 @@ use crate::conversations::{
 };
 use crate::delivery::outbox::MAX_PARCELS;
 use crate::delivery::{Outbox, Purpose};
-use crate::groups::{Change, GroupKind, StateId, Suite};
+use crate::groups::{Change, GroupKind, MAX_PAST_TIME, StateId, Suite};
 use crate::identity::Contacts;
 use crate::store::{Table, Tx};
 
@@ -33,8 +33,10 @@ const MAX_UNHEARD: u32 = 5;
 const UPDATE_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// Messages of one conversation that may wait to be encrypted.
 const MAX_INTENTS: usize = 10_000;
-/// Own messages that are looked through when a branch is lost.
+/// Own messages that are looked through when a branch is lost, or somebody comes back.
 const MAX_RESENT: usize = 1000;
+/// Those of them that may be sent again although nobody says who lacks them.
+const MAX_RESENT_BLINDLY: usize = 200;
 
 impl Node {
     pub(super) fn send(
@@ -287,20 +289,13 @@ impl Node {
         lost: bool,
         now: Now,
     ) -> Result<(), NodeError> {
-        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
-        let unconfirmed = |row: &MessageRow| {
-            let waits = |(_, state): &(_, MessageState)| {
-                matches!(state, MessageState::Queued | MessageState::Sent)
-            };
-            row.receipts && row.recipients.iter().any(waits)
+        let waits = |(_, state): &(IdentityKey, MessageState)| {
+            matches!(state, MessageState::Queued | MessageState::Sent)
         };
-        for mut row in History::page(tx, conversation.id, None, MAX_RESENT)? {
-            let Some((sealed_group, state)) = row.sealed_in else { continue };
-            if !row.can_be_sent() || sealed_group != *group {
-                continue;
-            }
+        for (mut row, state) in self.written_in(tx, group, now)? {
             let is_lost = !self.groups.is_on_branch(tx, group, &state)?;
-            if is_lost || (lost && unconfirmed(&row)) {
+            let unconfirmed = !row.receipts || row.recipients.iter().any(waits);
+            if is_lost || (lost && unconfirmed) {
                 self.seal_message(tx, group, &mut row, now)?;
             }
         }
@@ -316,14 +311,13 @@ impl Node {
         who: IdentityKey,
         now: Now,
     ) -> Result<(), NodeError> {
-        let Some(conversation) = Conversation::of_group(tx, group)? else { return Ok(()) };
-        for row in History::page(tx, conversation.id, None, MAX_RESENT)? {
-            let unconfirmed = |(key, state): &(IdentityKey, MessageState)| {
-                // What was given up while they were no member, too.
-                let waits = [MessageState::Queued, MessageState::Sent, MessageState::Failed];
-                *key == who && waits.contains(state)
-            };
-            if row.sealed_in.is_none() || !row.recipients.iter().any(unconfirmed) {
+        let unconfirmed = |(key, state): &(IdentityKey, MessageState)| {
+            // What was given up while they were no member, too.
+            let waits = [MessageState::Queued, MessageState::Sent, MessageState::Failed];
+            *key == who && waits.contains(state)
+        };
+        for (row, _) in self.written_in(tx, group, now)? {
+            if row.receipts && !row.recipients.iter().any(unconfirmed) {
                 continue;
             }
             let Some(content) = content_of(&row) else { continue };
@@ -331,6 +325,40 @@ impl Node {
             self.post(tx, *group, sealed.blob, &[who], &Purpose::Message(row.message_id), now)?;
         }
         Ok(())
+    }
+
+    /// What we wrote in a group lately, oldest first, with the states that it was encrypted in. Of what
+    /// nobody confirms, because the group is too large for it, as much as may be missed by whoever is
+    /// behind by as long as states are kept.
+    fn written_in(
+        &self,
+        tx: &Tx,
+        group: &GroupId,
+        now: Now,
+    ) -> Result<Vec<(MessageRow, StateId)>, NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, group)? else {
+            return Ok(Vec::new());
+        };
+        let rows = History::own(tx, conversation.id, MAX_RESENT)?;
+        let unproved = |row: &MessageRow| !row.receipts;
+        let mut too_many =
+            rows.iter().filter(|row| unproved(row)).count().saturating_sub(MAX_RESENT_BLINDLY);
+        let mut written = Vec::new();
+        for row in rows {
+            let Some((_, state)) = row.sealed_in.filter(|(sealed, _)| sealed == group) else {
+                continue;
+            };
+            if unproved(&row) {
+                let is_old = now.wall.since(row.sent_at) > MAX_PAST_TIME;
+                let surplus = too_many > 0;
+                too_many = too_many.saturating_sub(1);
+                if is_old || surplus {
+                    continue;
+                }
+            }
+            written.push((row, state));
+        }
+        Ok(written)
     }
 }
 
