@@ -266,6 +266,11 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
     assert!(changes(&mut world, 0).contains(&Change::Removed), "an admin has removed it");
     let [kept, lost] = [0, 2].map(|host| group(&mut world, host, &word).epoch);
     assert!(lost < kept, "and its invitation is withheld, too");
+    let told = changes(&mut world, 2);
+    let steps = [Change::Rejoining, Change::WaitingForAdmin];
+    assert!(steps.iter().all(|step| told.contains(step)), "each step is told: {told:?}");
+    let Ok(Reply::Groups(rows)) = world.command(2, Command::GroupList) else { panic!() };
+    assert_eq!(rows[0].state, GroupState::Recovering);
     for relay in [3, 4] {
         world.play(relay, Tricks::default());
     }

@@ -223,6 +223,10 @@ pub enum Change {
     Switched,
     /// Something does not fit: other members are asked where they stand.
     Checking,
+    /// This node's state of the group is of no use any more: a way back in is looked for.
+    Rejoining,
+    /// Nobody offers one: an admin is asked to remove and add this node.
+    WaitingForAdmin,
     /// This node, or a member, had lost its state of the group, and joined it anew.
     Rejoined,
     /// The group was out of step here, and was healed.

@@ -82,10 +82,15 @@ fn state_id(ctx: &[u8], body: &[u8]) -> StateId {
 
 /// A state as it was entered just now.
 pub(super) fn entered(id: StateId, parent: Option<StateId>, mls: &MlsGroup, now: Now) -> State {
-    let epoch = mls.epoch().as_u64();
+    let mark = mark_of(mls);
+    State::entered(id, parent, mark.epoch, mark.authenticator.into_array(), now.wall)
+}
+
+/// Epoch and epoch authenticator; zeros in place of the latter when we are no member.
+fn mark_of(mls: &MlsGroup) -> Mark {
     let authenticator = mls.is_active().then(|| mls.epoch_authenticator().as_slice());
     let authenticator = authenticator.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
-    State::entered(id, parent, epoch, authenticator, now.wall)
+    Mark { epoch: mls.epoch().as_u64(), authenticator: ByteArray::new(authenticator) }
 }
 
 fn past_key(group: &GroupId, epoch: u64) -> Vec<u8> {
@@ -151,6 +156,10 @@ impl Groups {
             None => {
                 let storage = Storage::new(tx, state);
                 let mls = MlsGroup::load(&storage, &mls_id(group))?.ok_or(GroupError::StateGone)?;
+                let noted = self.record(tx, group)?.state(state).map(State::mark);
+                if noted.is_some_and(|noted| noted != mark_of(&mls)) {
+                    return Err(GroupError::Mls("a stored state is not the one that was stored"));
+                }
                 self.loaded_from(mls)
             }
         }

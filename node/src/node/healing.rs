@@ -279,6 +279,27 @@ impl Node {
         for group in due {
             self.heal_group(tx, group, now)?;
         }
+        self.tell_steps(tx, now)
+    }
+
+    /// Tells of groups in which another step of the ladder is taken now.
+    fn tell_steps(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
+        let groups: Vec<GroupId> = self.healing.cases.keys().copied().collect();
+        for group in groups {
+            let step = self.healing_view(&group).map(|view| view.step);
+            let Some(case) = self.healing.cases.get_mut(&group) else { continue };
+            if case.told == step {
+                continue;
+            }
+            case.told = step;
+            let change = match step {
+                None => continue,
+                Some(HealingStep::Checking) => api::Change::Checking,
+                Some(HealingStep::Rejoining) => api::Change::Rejoining,
+                Some(HealingStep::WaitingForAdmin) => api::Change::WaitingForAdmin,
+            };
+            self.tell_healing(tx, &group, change, now)?;
+        }
         Ok(())
     }
 
@@ -390,19 +411,14 @@ impl Node {
         }
         case.begin_round(summary.state, now, &mut self.entropy);
         let (doubt, rounds) = (case.doubt, case.rounds);
-        let is_lost = doubt != Doubt::Unread;
         // Whoever is merely behind, or cut off, needs no new leaf.
         case.waiting |= doubt >= Doubt::Forked && !case.heard.is_empty() && rounds > PATIENCE;
         let is_waiting = case.waiting;
         let is_stuck = case.is_stuck();
-        let is_news = is_lost && !std::mem::replace(&mut case.told, is_lost);
         if doubt == Doubt::Unread && rounds > 2 {
             // Nobody in this group knew of anything: it was of another one.
             self.healing.cases.remove(&group);
             return Ok(());
-        }
-        if is_news {
-            self.tell_healing(tx, &group, api::Change::Checking, now)?;
         }
         let wants = if is_stuck { Wants::Offer } else { Wants::Answer };
         let mut members: Vec<(IdentityKey, bool)> = summary
@@ -451,9 +467,9 @@ impl Node {
         if case.doubt == Doubt::OldCopy && self.groups.is_stale(tx, group)? || others_differ {
             return Ok(());
         }
-        let was_told = case.doubt != Doubt::Unread;
+        let was_lost = case.doubt != Doubt::Unread;
         self.healing.cases.remove(group);
-        if was_told {
+        if was_lost {
             self.tell_healing(tx, group, api::Change::Recovered, now)?;
         }
         Ok(())
@@ -522,11 +538,17 @@ impl Node {
             (false, Doubt::Forked) if !case.heard.is_empty() => HealingStep::Rejoining,
             (false, _) => HealingStep::Checking,
         };
-        let why = match case.doubt {
-            Doubt::Unread => "something came that cannot be read yet",
-            Doubt::Behind => "other members have changes that are missing here",
-            Doubt::Forked => "other members are in another state of the group",
-            Doubt::OldCopy => "this home is an old copy; nothing is sent until it has rejoined",
+        let why = match (case.waiting, case.doubt) {
+            (true, _) => {
+                "no member offers a way back in; admins are asked to remove and add this node: \
+                 if none of them is there, ask one yourself"
+            }
+            (false, Doubt::Unread) => "something came that cannot be read yet",
+            (false, Doubt::Behind) => "other members have changes that are missing here",
+            (false, Doubt::Forked) => "other members are in another state of the group",
+            (false, Doubt::OldCopy) => {
+                "this home is an old copy; nothing is sent until it has rejoined"
+            }
         };
         Some(HealingView { step, why: why.to_owned(), since: case.since })
     }

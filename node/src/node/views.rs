@@ -259,10 +259,7 @@ impl Node {
             epoch: summary.epoch,
             epoch_authenticator: sremp_common::id::hex(&summary.epoch_authenticator),
             suite: summary.suite,
-            state: match (standing, &healing) {
-                (Standing::Active, Some(_)) => GroupState::Recovering,
-                _ => group_state(standing),
-            },
+            state: group_state(standing, healing.is_some()),
             members,
             healing,
         })))
@@ -321,7 +318,7 @@ impl Node {
         Ok(GroupRow {
             id: group.to_string(),
             name: conversation.name.clone(),
-            state: group_state(conversation.standing),
+            state: group_state(conversation.standing, self.healing_view(group).is_some()),
             members: u32::try_from(summary.members.len()).unwrap_or(u32::MAX),
             role: summary.member(&own).map_or(Role::Member, |member| role(member.role)),
         })
@@ -386,8 +383,9 @@ const fn role(role: groups::Role) -> Role {
     }
 }
 
-const fn group_state(standing: Standing) -> GroupState {
+const fn group_state(standing: Standing, is_healing: bool) -> GroupState {
     match standing {
+        Standing::Active if is_healing => GroupState::Recovering,
         Standing::Active => GroupState::Active,
         Standing::Leaving | Standing::Left => GroupState::Left,
         Standing::Removed => GroupState::Removed,

@@ -73,6 +73,24 @@ fn m04_late_messages_of_old_epochs() {
 }
 
 #[test]
+fn a_stored_state_that_is_another_than_was_stored_is_not_used() {
+    let (mut a, mut b, group) = pair();
+    b.open(&a.update(&group).commit).unwrap();
+    let swapped: Result<(), GroupError> = b.run(|groups, tx, _| {
+        let record = groups.record(tx, &group)?;
+        let tip = record.tip();
+        let parent = record.state(tip).unwrap().parent.unwrap();
+        let rows = storage::Storage::new(tx, tip);
+        rows.delete_all()?;
+        Ok(rows.copy_from(parent)?)
+    });
+    swapped.unwrap();
+    b.restart();
+    let refused = b.run(|groups, tx, _| groups.summary(tx, &group));
+    assert!(matches!(refused, Err(GroupError::Mls(_))), "{refused:?}");
+}
+
+#[test]
 fn m04_states_expire_by_time_but_never_the_tip() {
     let (mut a, mut b, group) = pair();
     let old = a.send(&group, "old");

@@ -8,6 +8,7 @@ use sremp_common::id::IdentityKey;
 use sremp_common::time::{Instant, Now, Timestamp};
 
 use super::FIRST_LOOK;
+use crate::api::HealingStep;
 use crate::groups::{Mark, Offer, StateId};
 
 /// Pause after the first question; it doubles with each,
@@ -44,8 +45,8 @@ pub(super) struct Case {
     pub(super) next_at: Instant,
     pub(super) round_at: Instant,
     pub(super) rounds: u32,
-    /// The user was told that something is wrong.
-    pub(super) told: bool,
+    /// The step that the user was told of.
+    pub(super) told: Option<HealingStep>,
     pub(super) waiting: bool,
     /// Rounds in which members had commits for us, and having brought them did not help.
     pub(super) futile: u32,
@@ -77,7 +78,7 @@ impl Case {
             next_at: now.instant + FIRST_LOOK,
             round_at: now.instant,
             rounds: 0,
-            told: false,
+            told: None,
             waiting: false,
             futile: 0,
             behind: false,
