@@ -12,7 +12,7 @@ CERTIFICATE_BODY = Struct(
     identity_key=IDENTITY_KEY, device_id=ID16, mls_signature_key=Bin(32, exact=True),
     not_before=U64, not_after=U64)
 LEAF = Struct(relays=RELAYS, seal_key=X25519_KEY, token=ID16)
-POLICY = Struct(kind=U8, name=Text(160), admins=List(IDENTITY_KEY, 64))
+POLICY = Struct(rules=U8, kind=U8, name=Text(160), admins=List(IDENTITY_KEY, 64))
 LIFETIME = Uint(32, least=60, most=31_536_000)
 CONTENT = Struct(message_id=ID16, kind=U16, lamport=U64, sent_at=U64, body=Bin(66_560))
 BODIES = {
@@ -64,6 +64,7 @@ def check_leaf(item):
 def check_policy(item):
     fields, _ = parsed(POLICY, hexed(item, "bytes"))
     kind, name, admins = fields["kind"], fields["name"], fields["admins"]
+    require(fields["rules"] == 1, "other rules")
     require(kind in (0, 1), "another kind")
     require(admins == sorted(set(admins)), "admins are not ascending")
     if kind == 0:

@@ -14,7 +14,7 @@ use super::certificates::Claim;
 use super::change::sender_ratchet;
 use super::convergence::record::Record;
 use super::extension::policy_bytes;
-use super::policy::{MAX_MEMBERS, Policy};
+use super::policy::{MAX_MEMBERS, Policy, PolicyError};
 use super::states::{entered, root_id};
 use super::{GroupError, GroupKind, Groups, Joined, StateId, Suite, WelcomeError};
 use crate::store::{StoreError, Tx};
@@ -128,7 +128,10 @@ impl Groups {
     ) -> Result<(Policy, IdentityKey), GroupError> {
         let bytes =
             policy_bytes(staged.group_context().extensions()).ok_or(WelcomeError::Policy)?;
-        let policy = Policy::decode(bytes).map_err(|_| WelcomeError::Policy)?;
+        let policy = Policy::decode(bytes).map_err(|error| {
+            let is_newer = error == PolicyError::UnknownRules;
+            if is_newer { error.into() } else { GroupError::from(WelcomeError::Policy) }
+        })?;
         // What their leaves say besides is checked when the state is entered.
         let mut keys = Vec::new();
         for member in staged.members() {

@@ -19,6 +19,15 @@ pub const MAX_ADMINS: usize = 64;
 /// Members of one group.
 pub const MAX_MEMBERS: usize = 1024;
 
+/// Version of the rules of this file and of [`super::convergence`] that a group keeps to: what all of
+/// its members have to decide alike. It stands in the policy, so that nobody decides by others.
+const RULES: u8 = 1;
+
+/// First bytes of MessagePack's short arrays, and its last one-byte number.
+const FIRST_ARRAY: u8 = 0x90;
+const LAST_ARRAY: u8 = 0x9f;
+const LAST_NUMBER: u8 = 0x7f;
+
 /// Which rule a change breaks.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum PolicyError {
@@ -61,6 +70,9 @@ pub enum PolicyError {
     /// The group context has no policy, or not in its one encoding, or something besides it.
     #[error("the group's rules are missing or malformed")]
     Malformed,
+    /// The group keeps to rules of a later version.
+    #[error("the group keeps to rules that this program does not know yet: update it")]
+    UnknownRules,
     /// A proposal of a kind, or from a sender, that is not allowed here.
     #[error("a proposal that is not allowed")]
     Proposal,
@@ -80,9 +92,10 @@ pub struct Policy {
     admins: Vec<IdentityKey>,
 }
 
-/// `[kind, name, admins]`, as it stands in the group context.
+/// `[rules, kind, name, admins]`, as it stands in the group context.
 #[derive(Serialize, Deserialize)]
 struct PolicyData {
+    rules: u8,
     kind: u8,
     name: Text<MAX_NAME_BYTES>,
     admins: List<IdentityKey, MAX_ADMINS>,
@@ -107,6 +120,7 @@ impl Policy {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         encode(&PolicyData {
+            rules: RULES,
             kind: match self.kind {
                 GroupKind::Direct => 0,
                 GroupKind::Group => 1,
@@ -120,8 +134,14 @@ impl Policy {
     /// The policy of an extension's bytes.
     ///
     /// # Errors
-    /// [`PolicyError::Malformed`], or the rule that it breaks.
+    /// [`PolicyError::UnknownRules`], [`PolicyError::Malformed`], or the rule that it breaks.
     pub fn decode(bytes: &[u8]) -> Result<Self, PolicyError> {
+        // What follows the version may have another form in another version.
+        if let [FIRST_ARRAY..=LAST_ARRAY, rules @ ..=LAST_NUMBER, ..] = bytes
+            && *rules != RULES
+        {
+            return Err(PolicyError::UnknownRules);
+        }
         let data: PolicyData = decode(bytes).map_err(|_| PolicyError::Malformed)?;
         let kind = match data.kind {
             0 => GroupKind::Direct,

@@ -159,21 +159,26 @@ fn one_encoding() {
     let bytes = policy.encode();
     assert_eq!(Policy::decode(&bytes), Ok(policy));
     for bad in [
-        encode(&(1_u8, "team", [p[1], p[0]])),
-        encode(&(1_u8, "team", [p[0], p[0]])),
-        encode(&(2_u8, "team", [p[0]])),
-        encode(&(1_u8, "team")),
+        encode(&(1_u8, 1_u8, "team", [p[1], p[0]])),
+        encode(&(1_u8, 1_u8, "team", [p[0], p[0]])),
+        encode(&(1_u8, 2_u8, "team", [p[0]])),
+        encode(&(1_u8, 1_u8, "team")),
         [bytes.as_slice(), &[0]].concat(),
         Vec::new(),
     ] {
         assert_eq!(Policy::decode(&bad), Err(PolicyError::Malformed));
     }
-    assert_eq!(Policy::decode(&encode(&(1_u8, "\n", [p[0]]))), Err(PolicyError::Name));
+    let later = encode(&(2_u8, "whatever these are", [p[0]], 7_u8, 8_u8));
+    assert_eq!(Policy::decode(&later), Err(PolicyError::UnknownRules));
+    assert_eq!(Policy::decode(&encode(&(1_u8, 1_u8, "\n", [p[0]]))), Err(PolicyError::Name));
     let many: Vec<IdentityKey> = {
         let mut entropy = Entropy::from_number(6);
         (0..=MAX_ADMINS).map(|_| IdentitySecret::generate(&mut entropy).public()).collect()
     };
-    assert_eq!(Policy::decode(&encode(&(1_u8, "team", many.clone()))), Err(PolicyError::Malformed));
+    assert_eq!(
+        Policy::decode(&encode(&(1_u8, 1_u8, "team", many.clone()))),
+        Err(PolicyError::Malformed)
+    );
     let crowded = many.into_iter().fold(Case::new(0).before, Policy::promoted);
     assert_eq!(Case { after: crowded, ..Case::new(0) }.judge(), Err(PolicyError::TooManyAdmins));
 }

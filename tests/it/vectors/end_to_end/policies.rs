@@ -27,7 +27,7 @@ pub(super) fn add(file: &mut File) {
         assert_eq!(bytes, raw(kind, text, &admins));
         assert_eq!(Policy::decode(&bytes).unwrap(), policy);
         let admins: Vec<String> = admins.iter().map(|admin| hex(admin.as_bytes())).collect();
-        let fields = json!({ "kind": kind, "name": text, "admins": admins });
+        let fields = json!({ "rules": 1, "kind": kind, "name": text, "admins": admins });
         file.valid(
             &format!("policy, {name}"),
             json!({ "kind": "policy", "bytes": hex(&bytes), "fields": fields }),
@@ -44,6 +44,7 @@ pub(super) fn add(file: &mut File) {
     let [low, high] = sorted;
     refuse("admins descending", "admins are ascending", &raw(1, "Hiking", &[high, low]));
     refuse("an admin twice", "admins are ascending", &raw(1, "Hiking", &[low, low]));
+    refuse("other rules", "rules of version 1", &raw_by(2, 1, "Hiking", &[low]));
     refuse("another kind", "kinds are 0 and 1", &raw(2, "Hiking", &[low]));
     refuse("a direct group with a name", "a direct group has none", &raw(0, "Hiking", &[]));
     refuse("a direct group with an admin", "both members are admins", &raw(0, "", &[low]));
@@ -58,9 +59,14 @@ pub(super) fn add(file: &mut File) {
     add_leaf_information(file);
 }
 
-/// Any `[kind, name, admins]`.
+/// Any `[rules, kind, name, admins]`, by the rules of the only version.
 fn raw(kind: u8, name: &str, admins: &[IdentityKey]) -> Vec<u8> {
+    raw_by(1, kind, name, admins)
+}
+
+fn raw_by(rules: u8, kind: u8, name: &str, admins: &[IdentityKey]) -> Vec<u8> {
     encode(&(
+        rules,
         kind,
         Text::<1000>::new(name).unwrap(),
         List::<IdentityKey, 100>::new(admins.to_vec()).unwrap(),
