@@ -231,6 +231,8 @@ pub enum Change {
     Rejoined,
     /// The group was out of step here, and was healed.
     Recovered,
+    /// A member made a change that the group's rules forbid: it was refused.
+    Refused,
     /// A second contact with a name that is known already.
     NameClash,
     /// A contact whose name is written otherwise than another one's and looks like it.

@@ -155,6 +155,8 @@ pub enum OpenError {
     Credential {
         /// In which group.
         group: GroupId,
+        /// Who made it; nobody in particular when it is in what we keep ourselves.
+        by: Option<IdentityKey>,
         /// Which rule it breaks.
         source: CredentialError,
     },
@@ -172,4 +174,26 @@ pub enum OpenError {
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// In which group the rules were broken by what came, and by whom: whatever of it a program that
+    /// keeps to them never makes.
+    pub(crate) const fn forbidden(&self) -> Option<(GroupId, IdentityKey)> {
+        match self {
+            Self::Policy { group, by, .. } | Self::Credential { group, by: Some(by), .. } => {
+                Some((*group, *by))
+            }
+            Self::UnknownState
+            | Self::Early(_)
+            | Self::Duplicate(_)
+            | Self::TooLate(_)
+            | Self::Gap(_)
+            | Self::NotMember(_)
+            | Self::Credential { .. }
+            | Self::TooManyRivals(_)
+            | Self::Invalid { .. }
+            | Self::Store(_) => None,
+        }
+    }
 }

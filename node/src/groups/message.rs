@@ -205,7 +205,7 @@ pub(super) fn fail(group: GroupId, error: GroupError) -> OpenError {
     match error {
         GroupError::Store(error) => OpenError::Store(error),
         GroupError::Mls(why) => OpenError::Invalid { group, why },
-        GroupError::Credential(source) => OpenError::Credential { group, source },
+        GroupError::Credential(source) => OpenError::Credential { group, by: None, source },
         GroupError::NotMember | GroupError::Leaving => OpenError::NotMember(group),
         GroupError::NoSuchGroup
         | GroupError::StateGone

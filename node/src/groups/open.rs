@@ -367,7 +367,9 @@ impl Groups {
         let judged =
             judge(&staged, before, by, &self.certificates).map_err(|refusal| match refusal {
                 Refusal::Policy(source) => OpenError::Policy { group, by, source },
-                Refusal::Credential(source) => OpenError::Credential { group, source },
+                Refusal::Credential(source) => {
+                    OpenError::Credential { group, by: Some(by), source }
+                }
             })?;
         mls.merge_staged_commit(&provider, *staged)
             .map_err(|_| OpenError::Invalid { group, why: "the commit cannot be merged" })?;

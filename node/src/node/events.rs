@@ -3,6 +3,7 @@
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
+use super::healing::Telling;
 use super::{Node, NodeError};
 use crate::api::{
     Change, ConnectionKind, Event, EventBody, EventPage, MAX_EVENT_PAGE, MessageKind, MessageState,
@@ -176,6 +177,21 @@ impl Node {
             },
             now,
         )
+    }
+
+    /// Somebody broke a group's rules. Nothing has changed by it; but who does that is worth knowing.
+    pub(super) fn tell_forbidden(
+        &mut self,
+        tx: &Tx,
+        group: GroupId,
+        by: IdentityKey,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        let Some(conversation) = Conversation::of_group(tx, &group)? else { return Ok(()) };
+        if self.healing.may_tell(&group, &by, Telling::Forbidden, None, now) {
+            self.tell_group(tx, &conversation, Change::Refused, Some(by), None, now)?;
+        }
+        Ok(())
     }
 
     fn epoch_of(&mut self, tx: &Tx, group: &GroupId) -> Result<u64, NodeError> {

@@ -99,13 +99,15 @@ pub(super) enum Telling {
     Gone,
     /// That we are none.
     Out,
+    /// Told of, to our own user: they broke the group's rules.
+    Forbidden,
 }
 
 impl Telling {
     /// After this long the same may be told again.
     const fn pause(self) -> Duration {
         match self {
-            Self::Asked | Self::Readd => TOLD_AGAIN,
+            Self::Asked | Self::Readd | Self::Forbidden => TOLD_AGAIN,
             Self::Doubted => DOUBTED_AGAIN,
             Self::Compared
             | Self::AskedBack
@@ -141,7 +143,7 @@ impl Healing {
     }
 
     /// Whether to tell a member something: not the same again and again.
-    fn may_tell(
+    pub(super) fn may_tell(
         &mut self,
         group: &GroupId,
         to: &IdentityKey,

@@ -87,7 +87,9 @@ impl Node {
         look: Look,
         now: Now,
     ) -> Result<Verdict, StoreError> {
-        let verdict = match self.apply(tx, blob, look, now) {
+        let opened = self.groups.open(tx, blob, now);
+        let forbidden = opened.as_ref().err().and_then(OpenError::forbidden);
+        let verdict = match self.apply(tx, blob, opened, look, now) {
             Ok(Verdict::Applied) => Verdict::Applied,
             Ok(verdict) => {
                 // Whatever was written on the way does not stand; the verdict does.
@@ -100,6 +102,9 @@ impl Node {
                 Verdict::Invalid(error.to_string())
             }
         };
+        if let Some((group, by)) = forbidden {
+            self.attempt(tx, |node, tx| node.tell_forbidden(tx, group, by, now))?;
+        }
         let mut verdict = verdict;
         if !verdict.is_recorded() {
             return Ok(verdict);
@@ -160,8 +165,15 @@ impl Node {
         Ok(())
     }
 
-    fn apply(&mut self, tx: &Tx, blob: &[u8], look: Look, now: Now) -> Result<Verdict, NodeError> {
-        let opened = match self.groups.open(tx, blob, now) {
+    fn apply(
+        &mut self,
+        tx: &Tx,
+        blob: &[u8],
+        opened: Result<Opened, OpenError>,
+        look: Look,
+        now: Now,
+    ) -> Result<Verdict, NodeError> {
+        let opened = match opened {
             Ok(opened) => opened,
             Err(OpenError::UnknownState) if !look.unseal => return Ok(Verdict::Deferred),
             Err(OpenError::UnknownState) => {

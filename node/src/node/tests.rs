@@ -8,7 +8,7 @@ use sremp_common::name::Username;
 use sremp_common::wire::{List, LookupResponse, Message, PeerInfo, Text};
 
 use super::*;
-use crate::api::{DoubtKind, Trust};
+use crate::api::{Change, DoubtKind, EventBody, Trust};
 use crate::conversations::content::{ProfileBody, TextBody};
 use crate::conversations::request::MAX_REQUESTS;
 use crate::conversations::{Content, ConversationId, History, Kind, MessageRow, Requests};
@@ -245,6 +245,31 @@ fn m14_a_second_text_under_the_same_id_changes_nothing() {
 
 /// Real invitations by strangers, many more than may wait. One that finds no room leaves nothing in the
 /// store, and so neither do ten thousand.
+#[test]
+fn m12_who_breaks_the_rules_of_a_group_is_named_once() {
+    let (mut victim, mut mallory) = (Victim::new(), Mallory::new(2));
+    victim.add_contact(mallory.own.key());
+    let package = victim.package();
+    let (group, invitation) = mallory.invite(&victim, &package, GroupKind::Group);
+    assert_eq!(victim.take(&invitation, false), Verdict::Applied);
+    victim.told();
+    for _ in 0..3 {
+        let broken = mallory.with(|groups, tx| groups.commit_against_the_rules(tx, &group));
+        assert!(matches!(victim.take(&broken, false), Verdict::Invalid(_)));
+    }
+    let refused: Vec<_> = std::iter::from_fn(|| victim.node.poll_output())
+        .filter_map(|output| match output {
+            Output::Event(event) => Some(event.body),
+            _ => None,
+        })
+        .filter_map(|body| match body {
+            EventBody::Group { change: Change::Refused, by, .. } => by,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [mallory.own.key().to_string()]);
+}
+
 #[test]
 fn m20_a_flood_of_invitations_fills_a_bounded_place_and_joins_nothing() {
     const STRANGERS: u64 = 64;
