@@ -7,6 +7,7 @@ pub mod content;
 pub mod conversation;
 pub mod history;
 pub mod invite;
+pub mod last_heard;
 pub mod request;
 pub mod unheard;
 
@@ -15,5 +16,6 @@ pub use content::{Content, Kind};
 pub use conversation::{Conversation, ConversationId, Standing};
 pub use history::{History, MessageRow, RowKind};
 pub use invite::{Invite, Invites};
+pub use last_heard::LastHeard;
 pub use request::{Request, Requests};
 pub use unheard::Unheard;

@@ -124,14 +124,23 @@ fn keys_are_renewed_once_a_week_however_often_somebody_writes() {
         world.pass(A_WHILE);
     }
     let renewed = group(&mut world, 1, &word).epoch;
+    let idle = |world: &mut World| {
+        let view = group(world, 0, &word);
+        let other = view.members.into_iter().find(|member| !member.is_me).unwrap();
+        (other.last_seen.unwrap(), other.keys_since.unwrap())
+    };
+    let first = idle(&mut world);
     all_off(&mut world, 6 * DAY);
     send(&mut world, 1, &word, "a week has not passed");
     world.pass(A_WHILE);
     assert_eq!(group(&mut world, 1, &word).epoch, renewed);
+    let second = idle(&mut world);
+    assert!(second.0 > first.0 && second.1 == first.1, "heard, with the keys that it had");
     all_off(&mut world, 2 * DAY);
     send(&mut world, 1, &word, "a week has passed");
     world.pass(A_WHILE);
     assert_eq!(group(&mut world, 1, &word).epoch, renewed + 1);
+    assert!(idle(&mut world).1 > second.1);
     assert_agree(&mut world, &[0, 1], &word);
 }
 

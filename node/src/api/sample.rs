@@ -147,6 +147,7 @@ pub(crate) fn group(text: &str) -> GroupView {
             is_me: true,
             pending: true,
             last_seen: None,
+            keys_since: Some(AT),
         }],
     }
 }

@@ -374,6 +374,9 @@ pub struct MemberView {
     pub pending: bool,
     /// When this node last heard of them; null for the owner, and for whoever was never heard.
     pub last_seen: Option<Timestamp>,
+    /// Since when they have the keys that they have in the group: whoever writes nothing renews none.
+    /// Null for the owner, and where none have changed since this node is in the group.
+    pub keys_since: Option<Timestamp>,
 }
 
 /// A relay that holds a mailbox for this node.

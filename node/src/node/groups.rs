@@ -10,7 +10,8 @@ use sremp_common::wire::List;
 use super::{Node, NodeError};
 use crate::api::{self, ApiError, MessageState, Reply};
 use crate::conversations::{
-    Conversation, ConversationId, History, Invites, MessageRow, RowKind, Standing, Unheard,
+    Conversation, ConversationId, History, Invites, LastHeard, MessageRow, RowKind, Standing,
+    Unheard,
 };
 use crate::delivery::Purpose;
 use crate::groups::{Change, GroupEvent, GroupKind, LeafInfo, Role, Suite};
@@ -219,9 +220,17 @@ impl Node {
         let mut newcomers = false;
         let mut moved = BTreeSet::new();
         self.fellows_of.remove(&group);
+        if events.iter().any(|event| !matches!(event, GroupEvent::Added(_))) {
+            // Whatever does more than add has a path, with new keys of its author.
+            LastHeard::renewed(tx, &group, &by, now.wall)?;
+        }
         for event in events {
             if let GroupEvent::Added(who) | GroupEvent::Updated(who) = event {
                 moved.insert(who);
+                LastHeard::renewed(tx, &group, &who, now.wall)?;
+            }
+            if let GroupEvent::Removed(who) | GroupEvent::Left(who) = event {
+                LastHeard::forget(tx, &group, &who);
             }
             if matches!(event, GroupEvent::Removed(_) | GroupEvent::Left(_)) {
                 // Whom they invited may have to be invited by another.

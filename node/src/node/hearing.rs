@@ -16,7 +16,7 @@ use sremp_common::time::Now;
 
 use super::{Node, NodeError};
 use crate::api::MessageState;
-use crate::conversations::{Conversation, ConversationId, History, Invites, Unheard};
+use crate::conversations::{Conversation, ConversationId, History, Invites, LastHeard, Unheard};
 use crate::groups::Change;
 use crate::store::Tx;
 
@@ -35,6 +35,7 @@ impl Node {
         epoch: u64,
         now: Now,
     ) -> Result<(), NodeError> {
+        LastHeard::note(tx, group, who, now.wall)?;
         if !Unheard::hear(tx, group, who, epoch)? {
             return Ok(());
         }

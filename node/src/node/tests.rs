@@ -258,13 +258,12 @@ fn m12_who_breaks_the_rules_of_a_group_is_named_once() {
         assert!(matches!(victim.take(&broken, false), Verdict::Invalid(_)));
     }
     let refused: Vec<_> = std::iter::from_fn(|| victim.node.poll_output())
-        .filter_map(|output| match output {
-            Output::Event(event) => Some(event.body),
-            _ => None,
-        })
-        .filter_map(|body| match body {
-            EventBody::Group { change: Change::Refused, by, .. } => by,
-            _ => None,
+        .filter_map(
+            |output| if let Output::Event(event) = output { Some(event.body) } else { None },
+        )
+        .filter_map(|body| {
+            let is_refusal = matches!(body, EventBody::Group { change: Change::Refused, .. });
+            if let EventBody::Group { by, .. } = body { by.filter(|_| is_refusal) } else { None }
         })
         .collect();
     assert_eq!(refused, [mallory.own.key().to_string()]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::text::decode_identity_key;
-use sremp_common::time::{Now, Timestamp};
+use sremp_common::time::Now;
 
 use super::changing::target_of;
 use super::{Node, NodeError};
@@ -14,8 +14,7 @@ use crate::api::{
     RecipientView, RelayRecordView, Reply, Role, SessionView, StatusView,
 };
 use crate::conversations::{
-    ChangeKind, Changes, Conversation, ConversationId, History, Invites, MessageRow, Requests,
-    RowKind, Standing,
+    ChangeKind, Changes, Conversation, Invites, LastHeard, MessageRow, Requests, RowKind, Standing,
 };
 use crate::delivery::Outbox;
 use crate::groups;
@@ -24,8 +23,6 @@ use crate::store::Tx;
 
 /// Different reactions to a message that a history shows.
 const MAX_REACTIONS_SHOWN: usize = 16;
-/// History rows in which the last words of members are looked for.
-const LOOKED_THROUGH: usize = 500;
 
 impl Node {
     /// What somebody calls themselves, as far as known: from the contact, or as a fellow member of a
@@ -281,28 +278,25 @@ impl Node {
             is_me: key == self.own.key(),
             pending,
             last_seen: None,
+            keys_since: None,
         })
     }
 
-    /// When each member of a group was last heard: what they wrote last, and whatever else a contact
-    /// has let us know.
+    /// When each member of a group was last heard, there or as a contact, and since when they have the
+    /// keys that they have.
     fn note_last_seen(
         &self,
         tx: &Tx,
         group: &GroupId,
         members: &mut [MemberView],
     ) -> Result<(), NodeError> {
-        let mut seen: BTreeMap<String, Timestamp> = BTreeMap::new();
-        for row in History::page(tx, ConversationId::Group(*group), None, LOOKED_THROUGH)? {
-            if let Some(at) = row.received_at.filter(|_| row.kind == RowKind::Text) {
-                seen.insert(row.from.to_string(), at);
-            }
-        }
+        let heard = LastHeard::of_group(tx, group)?;
         for member in members.iter_mut().filter(|member| !member.is_me) {
-            let key = decode_identity_key(&member.id).ok();
-            let contact = key.map(|key| Contacts::find(tx, &key)).transpose()?.flatten();
-            let wrote = seen.get(&member.id).copied();
-            member.last_seen = contact.and_then(|contact| contact.last_seen).max(wrote);
+            let Ok(key) = decode_identity_key(&member.id) else { continue };
+            let contact = Contacts::find(tx, &key)?;
+            let heard = heard.get(&key).copied().unwrap_or_default();
+            member.last_seen = contact.and_then(|contact| contact.last_seen).max(heard.at);
+            member.keys_since = heard.keys_at;
         }
         Ok(())
     }

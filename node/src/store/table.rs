@@ -86,6 +86,8 @@ tables! {
     Endpoints = "endpoints",
     /// Members that are still to be added to groups.
     Invites = "invites",
+    /// When members of groups were last heard.
+    LastHeard = "last-heard",
     /// Members of groups who were never heard there.
     Unheard = "unheard",
     /// Their invitations, to be sent again.

@@ -155,7 +155,8 @@ pub(super) fn group(view: &GroupView) -> String {
             (false, Some(at)) => format!("seen {}", utc(at)),
             (false, None) => String::new(),
         };
-        members.row([&name, member.role.word(), &member.id, &seen]);
+        let keys = member.keys_since.map(|at| format!("keys of {}", utc(at)));
+        members.row([&name, member.role.word(), &member.id, &seen, &keys.unwrap_or_default()]);
     }
     format!("{}\n\nmembers\n{}", table.render(), super::indented(&members.render()))
 }

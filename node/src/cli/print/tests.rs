@@ -213,7 +213,8 @@ fn a_group_shows_its_members() {
         role: if is_me { Role::Admin } else { Role::Member },
         is_me,
         pending,
-        last_seen: None,
+        last_seen: (!is_me).then_some(sample::AT),
+        keys_since: (!is_me && !pending).then_some(sample::AT),
     };
     let group = GroupView {
         id: "00ff".into(),
@@ -225,7 +226,11 @@ fn a_group_shows_its_members() {
             why: "other members have changes that are missing here".into(),
             since: sample::AT,
         }),
-        members: vec![member("ann", None, true, false), member("Bob", Some("bobby"), false, true)],
+        members: vec![
+            member("ann", None, true, false),
+            member("Bob", Some("bobby"), false, true),
+            member("cleo", None, false, false),
+        ],
         ..sample::group("")
     };
     let command = Command::GroupShow { group: "club".into() };
@@ -241,7 +246,8 @@ healing        checking: other members have changes that are missing here
 
 members
   ann (you)    admin   sremp1x
-  bobby (Bob)  member  sremp1x  invited";
+  bobby (Bob)  member  sremp1x  invited
+  cleo         member  sremp1x  seen 2026-11-21 13:45:02  keys of 2026-11-21 13:45:02";
     assert_eq!(text, expected);
 }
 

@@ -66,9 +66,9 @@ fn m06_who_makes_rivals_without_end_takes_nobodys_room() {
     let group = team(&mut nodes);
     let mut flood = rivals_of_its_own(&mut nodes[4], &group, 80);
     let mut crowded = Vec::new();
-    for reader in 1..3 {
+    for reader in &mut nodes[1..3] {
         let refused = flood.iter().filter(|blob| {
-            let opened = nodes[reader].open(blob);
+            let opened = reader.open(blob);
             assert!(matches!(
                 opened,
                 Ok(Opened::Changed { .. }) | Err(OpenError::TooManyRivals(_))
