@@ -435,6 +435,7 @@ impl Node {
             .chain(self.typists.wake_at())
             .chain(self.unsettled.values().map(follow::Unsettled::until))
             .chain(self.admission_changed.then_some(self.admission_at))
+            .chain(self.retry_deferred.then_some(Instant::default()))
             .chain([self.housekeeping_at])
             .min()
     }

@@ -67,6 +67,10 @@ struct VerdictRow {
 pub struct Deferred {
     /// When it came.
     pub received_at: Timestamp,
+    /// How many waited before it, ever: those of one author are read in the order in which they came,
+    /// because keys of messages that are far behind are gone.
+    #[serde(default)]
+    pub number: u64,
     /// Through an admission that was meant for strangers.
     pub from_stranger: bool,
     /// It is sealed for us, and what it says is not due yet. Otherwise it waits for a state: looking
@@ -121,15 +125,17 @@ impl Inbox {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn defer(tx: &Tx, id: &BlobId, deferred: &Deferred) -> Result<bool, StoreError> {
+    pub fn defer(tx: &Tx, id: &BlobId, mut deferred: Deferred) -> Result<bool, StoreError> {
         let mut numbers = Numbers::read(tx)?;
+        numbers.ever = numbers.ever.saturating_add(1);
+        deferred.number = numbers.ever;
         numbers.rows = numbers.rows.saturating_add(1);
         numbers.bytes = numbers.bytes.saturating_add(deferred.bytes.len());
         if numbers.rows > MAX_DEFERRED || numbers.bytes > MAX_DEFERRED_BYTES {
             return Ok(false);
         }
         numbers.write(tx)?;
-        tx.write(Table::Deferred, id.as_bytes(), deferred)?;
+        tx.write(Table::Deferred, id.as_bytes(), &deferred)?;
         Ok(true)
     }
 
@@ -160,7 +166,7 @@ impl Inbox {
                 all.push((BlobId::new(bytes), decode_row::<Deferred>(Table::Deferred, &value)?));
             }
         }
-        all.sort_by_key(|(_, deferred)| deferred.received_at);
+        all.sort_by_key(|(_, deferred)| deferred.number);
         Ok(all)
     }
 
@@ -196,6 +202,8 @@ impl Inbox {
 struct Numbers {
     rows: usize,
     bytes: usize,
+    #[serde(default)]
+    ever: u64,
 }
 
 impl Numbers {

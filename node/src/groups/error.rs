@@ -163,6 +163,9 @@ pub enum OpenError {
     /// More rival commits than are kept.
     #[error("too many rival changes of this group")]
     TooManyRivals(GroupId),
+    /// Its author has made more rival commits than are kept of one member.
+    #[error("one of more rival changes of one member than are kept")]
+    Outdone(GroupId),
     /// Damaged, forged, or malformed. The text says what is wrong.
     #[error("invalid: {why}")]
     Invalid {
@@ -192,6 +195,7 @@ impl OpenError {
             | Self::NotMember(_)
             | Self::Credential { .. }
             | Self::TooManyRivals(_)
+            | Self::Outdone(_)
             | Self::Invalid { .. }
             | Self::Store(_) => None,
         }

@@ -277,7 +277,8 @@ impl Groups {
         let record = self.record(tx, group).map_err(|error| fail(*group, error))?;
         match record.room_for(commit) {
             Room::Free => Ok(()),
-            Room::None => Err(OpenError::TooManyRivals(*group)),
+            Room::Full => Err(OpenError::TooManyRivals(*group)),
+            Room::Outdone => Err(OpenError::Outdone(*group)),
             Room::InPlaceOf(other) => {
                 let mut record = record.clone();
                 record.take_out(other);

@@ -31,6 +31,9 @@ pub(super) const SEALED_WELCOME: u8 = 1;
 pub(super) const MAX_WELCOME: usize = 3 * 1024 * 1024;
 /// Times that blobs which waited are looked through for one batch of inputs.
 const MAX_RETRY_PASSES: usize = 16;
+/// Blobs that waited and come to a verdict in one look; the next batch goes on. Whoever has made
+/// thousands wait does not hold up what the others say.
+const MAX_RETRIED: usize = 256;
 
 /// What is sealed to somebody who is invited: who invites, and the Welcome.
 #[derive(Serialize, Deserialize)]
@@ -117,8 +120,9 @@ impl Node {
             let sealed = self.groups.unseal(&self.own.seal_secrets(), blob).is_some();
             let from_stranger = look.from_stranger;
             let bytes = blob.to_vec();
-            let deferred = Deferred { received_at: now.wall, from_stranger, sealed, bytes };
-            if !Inbox::defer(tx, id, &deferred)? {
+            let received_at = now.wall;
+            let deferred = Deferred { received_at, number: 0, from_stranger, sealed, bytes };
+            if !Inbox::defer(tx, id, deferred)? {
                 verdict = Verdict::Refused;
             }
             // It may be what a part of an invitation waits for.
@@ -134,13 +138,17 @@ impl Node {
 
     /// Looks again at blobs that waited, as long as that leads further.
     pub(super) fn retry_waiting_blobs(&mut self, tx: &Tx, now: Now) -> Result<(), StoreError> {
-        let mut any = false;
+        let mut settled = 0_usize;
         self.awaits_shared = false;
         let mut waiting = Inbox::deferred(tx)?;
         for _ in 0..MAX_RETRY_PASSES {
             let before = waiting.len();
             let mut still = Vec::with_capacity(before);
             for (id, deferred) in waiting {
+                if settled >= MAX_RETRIED {
+                    self.retry_deferred = true;
+                    break;
+                }
                 // Another one may have taken it with it.
                 if !Inbox::still_waits(tx, &id)? {
                     continue;
@@ -150,16 +158,17 @@ impl Node {
                 let verdict = self.judge(tx, &id, &deferred.bytes, look, now)?;
                 if verdict == Verdict::Deferred || !verdict.is_recorded() {
                     still.push((id, deferred));
+                } else {
+                    settled = settled.saturating_add(1);
                 }
             }
             let progress = still.len() < before;
             waiting = still;
-            any |= progress;
-            if !progress {
+            if !progress || settled >= MAX_RETRIED {
                 break;
             }
         }
-        if any {
+        if settled > 0 {
             self.read_left_behind(now);
         }
         Ok(())

@@ -11,7 +11,7 @@ use super::*;
 use crate::api::{Change, DoubtKind, EventBody, Trust};
 use crate::conversations::content::{ProfileBody, TextBody};
 use crate::conversations::request::MAX_REQUESTS;
-use crate::conversations::{Content, ConversationId, History, Kind, MessageRow, Requests};
+use crate::conversations::{Content, ConversationId, History, Kind, MessageRow, Requests, RowKind};
 use crate::delivery::{Outbox, Verdict};
 use crate::groups::{GroupKind, LeafInfo, Suite};
 use crate::identity::{Contact, Contacts, Reach};
@@ -243,8 +243,6 @@ fn m14_a_second_text_under_the_same_id_changes_nothing() {
     assert_eq!(texts, ["I owe you a hundred"]);
 }
 
-/// Real invitations by strangers, many more than may wait. One that finds no room leaves nothing in the
-/// store, and so neither do ten thousand.
 #[test]
 fn m12_who_breaks_the_rules_of_a_group_is_named_once() {
     let (mut victim, mut mallory) = (Victim::new(), Mallory::new(2));
@@ -269,6 +267,43 @@ fn m12_who_breaks_the_rules_of_a_group_is_named_once() {
     assert_eq!(refused, [mallory.own.key().to_string()]);
 }
 
+/// Many messages of an epoch whose commit comes last: they are read in portions, between which
+/// others have their turn.
+#[test]
+fn what_waited_is_read_in_portions() {
+    const COUNT: usize = 1200;
+    let (mut victim, mut mallory) = (Victim::new(), Mallory::new(2));
+    victim.add_contact(mallory.own.key());
+    let package = victim.package();
+    let (group, invitation) = mallory.invite(&victim, &package, GroupKind::Group);
+    assert_eq!(victim.take(&invitation, false), Verdict::Applied);
+    let rename = crate::groups::Change::Rename("later".into());
+    let commit =
+        mallory.with(|groups, tx| groups.change(tx, &group, rename, start()).unwrap().commit);
+    for number in 0..COUNT {
+        let id = MessageId::new(std::array::from_fn(|place| number.to_le_bytes()[place % 8]));
+        let text = TextBody { text: Text::new(number.to_string()).unwrap(), reply_to: None };
+        let content = Content::new(id, &Kind::Text(text), 1, start().wall).to_bytes();
+        let sealed = mallory.with(|groups, tx| groups.encrypt(tx, &group, &content, start()));
+        assert_eq!(victim.take(&sealed.unwrap().blob, false), Verdict::Deferred);
+    }
+    assert_eq!(victim.take(&commit, false), Verdict::Applied);
+    let mut read = vec![0];
+    while read.last() != Some(&COUNT) {
+        let at_once = victim.node.poll_timeout() == Some(Instant::default());
+        assert!(at_once || !victim.node.retry_deferred, "{read:?}");
+        // What is counted here was read in the batches before.
+        let rows = victim
+            .with(|_, tx, _| History::page(tx, ConversationId::Group(group), None, 2 * COUNT))
+            .unwrap();
+        read.push(rows.into_iter().filter(|row| row.kind == RowKind::Text).count());
+    }
+    let portions: Vec<usize> = read.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(portions, [512, 512, 176], "two looks in each batch");
+}
+
+/// Real invitations by strangers, many more than may wait. One that finds no room leaves nothing in the
+/// store, and so neither do ten thousand.
 #[test]
 fn m20_a_flood_of_invitations_fills_a_bounded_place_and_joins_nothing() {
     const STRANGERS: u64 = 64;

@@ -137,8 +137,10 @@ pub(in crate::groups) enum Room {
     Free,
     /// It is, if this one of the same member is given up.
     InPlaceOf(StateId),
-    /// It is not.
-    None,
+    /// It is not: its author has made enough others beside the branch.
+    Outdone,
+    /// It is not, as long as others take all the room.
+    Full,
 }
 
 /// What adding a state did to the tip.
@@ -219,13 +221,13 @@ impl Record {
             .filter(|(other, _)| other.committer == commit.committer && !other.by_admin)
             .collect();
         if commit.by_admin || theirs.len() < MEMBERS_SHARE {
-            return if self.is_full(commit.by_admin) { Room::None } else { Room::Free };
+            return if self.is_full(commit.by_admin) { Room::Full } else { Room::Free };
         }
         // What something builds on stays.
         theirs.retain(|(_, id)| !self.states.iter().any(|state| state.parent == Some(*id)));
         match theirs.into_iter().max_by_key(|(other, _)| other.digest) {
             Some((other, id)) if other.digest > commit.digest => Room::InPlaceOf(id),
-            _ => Room::None,
+            _ => Room::Outdone,
         }
     }
 
