@@ -58,6 +58,33 @@ fn a_wish_to_leave_that_a_relay_lost_is_said_again() {
 }
 
 #[test]
+fn two_who_removed_each_other_hear_of_it_after_days_in_which_nothing_could_be_sent() {
+    let mut world = World::new(49, 2, 1);
+    world.introduce_all();
+    let word = create_group(&mut world, 0, "team", vec!["contact:node2".into()]);
+    world.pass(A_WHILE);
+    promote(&mut world, 0, &word, "node2");
+    world.pass(A_WHILE);
+    world.crash(2);
+    world.net.cut(0, 1);
+    remove_member(&mut world, 0, &word, "node2");
+    remove_member(&mut world, 1, &word, "node1");
+    world.pass(A_WHILE);
+    (0..2).for_each(|host| world.crash(host));
+    world.pass(2 * DAY);
+    // The relay comes last: the first attempts of both are in vain.
+    (0..2).for_each(|host| world.start(host));
+    world.pass(A_WHILE);
+    world.start(2);
+    world.heal();
+    world.pass(SAID_AGAIN);
+    let mut states = [0, 1].map(|host| group(&mut world, host, &word).state);
+    states.sort_by_key(|state| *state == GroupState::Removed);
+    assert_eq!(states, [GroupState::Active, GroupState::Removed], "one of them has won");
+    assert_eq!([0, 1].map(|host| waiting(&mut world, host)), [0, 0]);
+}
+
+#[test]
 fn what_the_last_member_writes_waits_for_whoever_comes() {
     let (mut world, word) = team(48, 3, 2);
     leave_group(&mut world, 1, &word);

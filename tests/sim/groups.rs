@@ -5,7 +5,7 @@
 mod judge;
 
 use sremp_common::id::IdentityKey;
-use sremp_node::api::{Command, Reply};
+use sremp_node::api::{Change, Command, Event, EventBody, Reply};
 
 use crate::model::{Deed, GroupModel, Said};
 use crate::net::HostId;
@@ -15,6 +15,8 @@ use crate::world::World;
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
+/// Events that are read at once.
+const PAGE: u32 = 256;
 
 /// How hard a life is.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Knobs {
     pub changes: u64,
     /// The longest silence, in hours: members come back after it.
     pub longest_hours: u64,
+    /// The longest night in which some stay on, in hours; 0 for nights in which all are off.
+    pub longest_wake: u64,
     /// Wall clocks are wrong by at most so many minutes.
     pub clock_minutes: u64,
 }
@@ -42,6 +46,7 @@ impl Default for Knobs {
             acts: 30,
             changes: 4,
             longest_hours: 48,
+            longest_wake: 0,
             clock_minutes: 60,
         }
     }
@@ -63,6 +68,15 @@ impl Knobs {
     }
 }
 
+impl Knobs {
+    /// Some go on for hours without the others, and make changes there. (Machines that run cost a
+    /// simulator their keep-alives: such lives take longer.)
+    #[must_use]
+    pub fn split() -> Self {
+        Self { longest_wake: 6, changes: 8, ..Self::default() }
+    }
+}
+
 /// What a life came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupReport {
@@ -72,6 +86,8 @@ pub struct GroupReport {
     pub changes: usize,
     /// Epochs that the group went through.
     pub epochs: u64,
+    /// Times that a member went over to another branch: changes that had raced.
+    pub switches: usize,
     /// Most virtual seconds that all took to agree after everything had healed.
     pub settled_after: u64,
     /// Virtual seconds.
@@ -157,7 +173,24 @@ impl Life {
         self.settle();
         self.judge();
         self.report.virtual_seconds = self.world.now() / SECOND;
+        self.report.switches = (0..self.world.nodes()).map(|host| self.switches(host)).sum();
         self.report
+    }
+
+    /// Times that a member went over to another branch.
+    fn switches(&mut self, host: HostId) -> usize {
+        let mut count = 0;
+        let mut after = Some(0);
+        loop {
+            let command = Command::Events { after, limit: PAGE };
+            let Ok(Reply::Events(page)) = self.world.command(host, command) else { return count };
+            let Some(last) = page.events.last() else { return count };
+            after = Some(last.seq);
+            let switched = |event: &&Event| {
+                matches!(event.body, EventBody::Group { change: Change::Switched, .. })
+            };
+            count += page.events.iter().filter(switched).count();
+        }
     }
 
     // The beginning ---------------------------------------------------------------------------------
@@ -237,13 +270,26 @@ impl Life {
         self.world.pass(pause);
     }
 
-    /// Everybody is off, for hours or days. (Machines that run cost a simulator their keep-alives.)
+    /// Everybody is off, for hours or days, or all but some who go on by themselves.
     fn night(&mut self) {
         let machines = self.world.nodes() + self.relays;
-        let running: Vec<HostId> = (0..machines).filter(|it| self.world.is_running(*it)).collect();
-        running.iter().for_each(|machine| self.world.crash(*machine));
-        self.pass_up_to(self.knobs.longest_hours * HOUR);
-        running.iter().for_each(|machine| self.world.start(*machine));
+        let mut off: Vec<HostId> = (0..machines).filter(|it| self.world.is_running(*it)).collect();
+        let longest = self.knobs.longest_wake;
+        if longest > 0 {
+            off.retain(|_| self.choose(3) > 0);
+        }
+        off.iter().for_each(|machine| self.world.crash(*machine));
+        if longest > 0 {
+            for _ in 0..longest {
+                let by = self.choose(self.world.nodes());
+                self.write(by);
+                self.change_something();
+                self.pass_up_to(2 * HOUR);
+            }
+        } else {
+            self.pass_up_to(self.knobs.longest_hours * HOUR);
+        }
+        off.iter().for_each(|machine| self.world.start(*machine));
     }
 
     fn act(&mut self) {

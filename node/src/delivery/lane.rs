@@ -114,6 +114,8 @@ pub struct Lane {
     /// Relays that failed since something last worked, or all had failed.
     failed_relays: BTreeSet<IdentityKey>,
     wait_until: Option<Instant>,
+    /// When there was no path for the first time in this run.
+    in_vain_since: Option<Instant>,
     pauses: Pauses,
     /// As they were kept last.
     kept_pauses: Pauses,
@@ -413,6 +415,11 @@ impl Lane {
     pub fn told_to_wait(&self, now: Instant) -> Duration {
         let first = self.told_to_wait.values().min();
         first.map_or(Duration::ZERO, |until| until.since(now))
+    }
+
+    /// An attempt has failed: for how long some have, in this run.
+    pub fn in_vain_for(&mut self, now: Instant) -> Duration {
+        now.since(*self.in_vain_since.get_or_insert(now))
     }
 
     /// Nothing leads to the recipient at the moment.

@@ -25,7 +25,7 @@ const BYTES_PER_MILLISECOND: usize = 32;
 /// Why a parcel is given up after its lifetime.
 const TOO_OLD: &str = "no mailbox took it for 30 days";
 
-/// What is as old is not tried again for somebody with whom we do not share the group any more: what
+/// What was tried for as long is not tried again for somebody with whom we do not share the group any more: what
 /// opened their mailboxes to its members ends soon.
 const FORMER_LIFETIME: Duration = Duration::from_secs(3600);
 /// Why it is given up then.
@@ -51,12 +51,14 @@ impl Node {
         tx: &Tx,
         parcel: &Parcel,
         recipient: &IdentityKey,
+        tried: Duration,
         now: Now,
     ) -> Result<Option<&'static str>, NodeError> {
         if parcel.is_too_old(now) {
             return Ok(Some(TOO_OLD));
         }
-        let is_new = now.wall.since(parcel.made) <= FORMER_LIFETIME;
+        // Nothing was tried while we were off.
+        let is_new = now.wall.since(parcel.made).min(tried) <= FORMER_LIFETIME;
         if is_new || Invites::find(tx, &parcel.group, recipient)?.is_some() {
             return Ok(None);
         }
@@ -142,7 +144,8 @@ impl Node {
                 }
             }
             Step::NoPath => {
-                if let Some(why) = self.is_moot(tx, first, recipient, now)? {
+                let tried = lane.in_vain_for(now.instant);
+                if let Some(why) = self.is_moot(tx, first, recipient, tried, now)? {
                     lane.gone(first.blob);
                     self.awake.insert(*recipient);
                     return self.give_up(tx, first, &[*recipient], why, now);
@@ -361,7 +364,8 @@ impl Node {
                 }
                 Outcome::Hopeless(_) if copies.contains(&recipient) => {}
                 Outcome::TryAgain(at_least, trouble) => {
-                    let moot = self.is_moot(tx, parcel, &recipient, now)?;
+                    let tried = self.lanes.entry(recipient).or_default().in_vain_for(now.instant);
+                    let moot = self.is_moot(tx, parcel, &recipient, tried, now)?;
                     let reach = Reach::of(tx, &recipient)?;
                     let lane = self.lanes.entry(recipient).or_default();
                     let relays = keys(&usable(&reach, lane, now.instant));

@@ -1,4 +1,4 @@
-//! Runs many seeds on all cores: `sweep [mixed | groups | hard] [--seeds COUNT] [--from FIRST]`. A seed
+//! Runs many seeds on all cores: `sweep [mixed | groups | split | hard] [--seeds COUNT] [--from FIRST]`. A seed
 //! that fails prints itself and how the run went; the exit code says whether any did. To look at
 //! one of them, `--log FILTER` (as `sremp_node=debug`) prints what its machines log, on one core.
 #![allow(
@@ -20,6 +20,7 @@ struct Sums {
     failed: AtomicUsize,
     messages: AtomicUsize,
     changes: AtomicUsize,
+    switches: AtomicUsize,
     virtual_seconds: AtomicU64,
     slowest: AtomicU64,
 }
@@ -28,6 +29,7 @@ impl Sums {
     fn add(&self, report: &GroupReport) {
         self.messages.fetch_add(report.messages, Ordering::Relaxed);
         self.changes.fetch_add(report.changes, Ordering::Relaxed);
+        self.switches.fetch_add(report.switches, Ordering::Relaxed);
         self.virtual_seconds.fetch_add(report.virtual_seconds, Ordering::Relaxed);
         self.slowest.fetch_max(report.settled_after, Ordering::Relaxed);
     }
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
         }
         let mut value = || arguments.next().and_then(|value| value.parse::<u64>().ok());
         let known = match argument.as_str() {
-            "mixed" | "groups" | "hard" => {
+            "mixed" | "groups" | "split" | "hard" => {
                 story = argument;
                 true
             }
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
         };
         if !known {
             eprintln!(
-                "usage: sweep [mixed | groups | hard] [--seeds COUNT] [--from FIRST] [--log FILTER]"
+                "usage: sweep [mixed | groups | split | hard] [--seeds COUNT] [--from FIRST] [--log FILTER]"
             );
             return ExitCode::from(2);
         }
@@ -71,8 +73,9 @@ fn main() -> ExitCode {
     print!("{story}: {seeds} seeds, {messages} messages, ");
     if story != "mixed" {
         print!(
-            "{} changes, {} virtual hours, all agreed within {} virtual s, ",
+            "{} changes, {} switches of a member, {} virtual hours, all agreed within {} virtual s, ",
             sums.changes.into_inner(),
+            sums.switches.into_inner(),
             sums.virtual_seconds.into_inner() / 3600,
             sums.slowest.into_inner()
         );
@@ -115,6 +118,7 @@ fn sweep(story: &str, from: u64, seeds: u64, alone: bool) -> Sums {
 fn run(story: &str, seed: u64) -> GroupReport {
     match story {
         "groups" => sremp_sim::run_group_seed(seed, &Knobs::default()),
+        "split" => sremp_sim::run_group_seed(seed, &Knobs::split()),
         "hard" => sremp_sim::run_group_seed(seed, &Knobs::hard()),
         _ => {
             let messages = sremp_sim::run_seed(seed).messages;
