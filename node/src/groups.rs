@@ -73,6 +73,10 @@ use states::Loaded;
 /// How far clocks may differ before a fresh certificate or key package is refused.
 const CLOCK_MARGIN: Duration = Duration::from_secs(3600);
 
+/// Bytes of what holds the ratchet tree of a group: a Welcome, or a GroupInfo. The largest group of the
+/// post-quantum suite, when all have renewed their keys and are reached by four relays, takes 3.4 million.
+pub const MAX_TREE: usize = 7 * 512 * 1024;
+
 /// Groups of one node.
 const MAX_GROUPS: usize = 100_000;
 

@@ -2,6 +2,7 @@
 //! sight for ever. Played on the simulator.
 
 use sremp_node::api::{Command, MessageKind, MessageState, Reply};
+use sremp_node::groups::Suite;
 use sremp_sim::World;
 
 use crate::user::{ask, create_group, group, history, requests, send, state, texts};
@@ -197,4 +198,40 @@ fn a_member_who_was_never_heard_can_be_invited_again() {
         let refused = world.command(0, add).unwrap_err();
         assert_eq!(refused.message, "node3 is a member already");
     }
+}
+
+/// An invitation that is longer than what mailboxes take from strangers, for a contact with whom there is
+/// no chat yet: it is refused, the owner reads why, and it comes once there is one.
+#[test]
+fn a_long_invitation_comes_by_relay_when_both_were_heard_in_a_chat() {
+    let count = 52;
+    let mut world = World::new(71, count, 1);
+    (0..count).for_each(|node| world.use_relays(node));
+    world.pass(A_WHILE);
+    for node in 1..count {
+        world.introduce(node, 0);
+        world.introduce(0, node);
+    }
+    world.pass(A_WHILE);
+    // The second one is reached by the relay alone, the third one directly; the others are of no
+    // interest.
+    world.net.cut(0, 1);
+    world.crash(1);
+    (3..count).for_each(|node| world.crash(node));
+    let members = (2..=count).map(|node| format!("contact:node{node}")).collect();
+    let suite = Some(Suite::MlKem768X25519.name().to_owned());
+    let command = Command::GroupCreate { name: "many".into(), members, suite };
+    let Ok(Reply::Group(view)) = world.command(0, command) else { panic!("no group") };
+    let word = format!("group:{}", view.id);
+    world.pass(A_WHILE);
+    assert_eq!(group(&mut world, 2, &word).members.len(), count, "a session takes it");
+    let notices = history(&mut world, 0, &word);
+    let is_told = |name: &str| notices.iter().any(|row| row.text.starts_with(name));
+    assert!(is_told("node2 could not be invited yet") && !is_told("node3 could not"));
+    world.start(1);
+    world.pass(45 * 60_000);
+    assert_eq!(group(&mut world, 1, &word).members.len(), count);
+    send(&mut world, 1, &word, "here at last");
+    world.pass(A_WHILE);
+    assert!(texts(&mut world, 2, &word).contains(&"here at last".to_owned()));
 }

@@ -119,6 +119,15 @@ impl GroupModel {
         })
     }
 
+    /// Whether what somebody writes has to be read in the end, if it is a member then: it cannot have been
+    /// out in between. A removal that has lost counts for nothing.
+    #[must_use]
+    pub fn must_be_read(&self, author: HostId) -> bool {
+        let was_added = self.deeds.iter().any(|(_, deed)| *deed == Deed::Add(author));
+        let leaves = self.deeds.iter().any(|(by, deed)| *by == author && *deed == Deed::Leave);
+        !leaves && (!was_added || self.is_left_alone(author))
+    }
+
     /// Whether somebody was to be taken out, or in.
     #[must_use]
     pub fn was_moved(&self, host: HostId) -> bool {

@@ -21,6 +21,8 @@ enum Row {
     /// Added, in this epoch, by somebody: what was written in an earlier one does not show that they
     /// are back.
     Added(u64, IdentityKey),
+    /// The same, and our invitation could not be delivered.
+    Undelivered(u64, IdentityKey),
     /// Taken out by us, to be added anew.
     Again,
     /// Taken out, perhaps to be added anew.
@@ -62,7 +64,9 @@ impl Unheard {
     pub fn removed(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<(), StoreError> {
         Self::forget_welcome(tx, group, who)?;
         match tx.read::<Row>(Table::Unheard, &key(group, who))? {
-            Some(Row::Added(..)) => tx.write(Table::Unheard, &key(group, who), &Row::Gone),
+            Some(Row::Added(..) | Row::Undelivered(..)) => {
+                tx.write(Table::Unheard, &key(group, who), &Row::Gone)
+            }
             Some(Row::Again | Row::Gone) | None => Ok(()),
         }
     }
@@ -96,7 +100,7 @@ impl Unheard {
         epoch: u64,
     ) -> Result<bool, StoreError> {
         let is_first = match tx.read::<Row>(Table::Unheard, &key(group, who))? {
-            Some(Row::Added(since, _)) => epoch >= since,
+            Some(Row::Added(since, _) | Row::Undelivered(since, _)) => epoch >= since,
             Some(Row::Again | Row::Gone) | None => false,
         };
         if is_first {
@@ -116,11 +120,34 @@ impl Unheard {
         let mut all = Vec::new();
         for (key, value) in tx.scan_prefix(Table::Unheard, group.as_bytes(), usize::MAX)? {
             let who = key.last_chunk::<32>().and_then(|who| IdentityKey::from_bytes(*who).ok());
-            if let (Some(who), Row::Added(_, by)) = (who, decode_row(Table::Unheard, &value)?) {
+            let row = decode_row(Table::Unheard, &value)?;
+            if let (Some(who), Row::Added(_, by) | Row::Undelivered(_, by)) = (who, row) {
                 all.push((who, by));
             }
         }
         Ok(all)
+    }
+
+    /// Our invitation of somebody could not be delivered. Answers whether that is news: they were not
+    /// heard, and not taken out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn undelivered(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, StoreError> {
+        let Some(Row::Added(epoch, by)) = tx.read(Table::Unheard, &key(group, who))? else {
+            return Ok(false);
+        };
+        tx.write(Table::Unheard, &key(group, who), &Row::Undelivered(epoch, by))?;
+        Ok(true)
+    }
+
+    /// Whether our invitation of somebody could not be delivered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn is_undelivered(tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, StoreError> {
+        let row = tx.read(Table::Unheard, &key(group, who))?;
+        Ok(matches!(row, Some(Row::Undelivered(..))))
     }
 
     /// Whether a member was never heard.

@@ -25,8 +25,8 @@ use crate::store::{Table, Tx};
 /// Kind of a sealed blob that holds a note.
 pub const SEALED_NOTE: u8 = 3;
 
-/// Bytes of a note's body.
-const MAX_BODY: usize = 3 * 1024 * 1024 + 1024;
+/// Bytes of a note's body: an offer, with what stands in it besides the tree.
+const MAX_BODY: usize = super::MAX_TREE + 8 * 1024;
 
 /// Bytes of commits that are kept in memory for the next member who misses them.
 const MAX_KEPT_COMMITS: usize = 1024 * 1024;

@@ -38,13 +38,10 @@ use super::verdict;
 use super::view::View;
 use super::wrap::WrapKeys;
 use super::{
-    Changed, GroupError, GroupEvent, GroupKind, Groups, LeafInfo, LostWork, OpenError, Opened,
-    StateId,
+    Changed, GroupError, GroupEvent, GroupKind, Groups, LeafInfo, LostWork, MAX_TREE, OpenError,
+    Opened, StateId,
 };
 use crate::store::Tx;
-
-/// A GroupInfo with the ratchet tree of the largest group.
-const MAX_GROUP_INFO: usize = 3 * 1024 * 1024;
 
 /// A way back into the group, for one of its members alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,7 +54,7 @@ pub struct Offer {
     /// undone.
     past: List<Mark, LINEAGE>,
     /// The MLS GroupInfo of that state, with its tree.
-    group_info: Bin<MAX_GROUP_INFO>,
+    group_info: Bin<MAX_TREE>,
     /// What the external commit is wrapped with.
     keys: WrapKeys,
 }
@@ -107,7 +104,7 @@ impl Groups {
             mark,
             is_ahead,
             past: List::truncated(past),
-            group_info: Bin::new(bytes).map_err(|_| GroupError::TooLong(MAX_GROUP_INFO))?,
+            group_info: Bin::new(bytes).map_err(|_| GroupError::TooLong(MAX_TREE))?,
             keys: keys.ok_or(GroupError::NotMember)?,
         })
     }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   added ─→ unheard ─→ heard: written to here
+//!               ├─ undelivered: invited into a chat, and again when heard there
 //!               └─ invited again: removed, added by a new key package, resent ─→ unheard
 //! ```
 
@@ -15,9 +16,10 @@ use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::Now;
 
 use super::{Node, NodeError};
-use crate::api::MessageState;
+use crate::api::{MessageState, Trust};
 use crate::conversations::{Conversation, ConversationId, History, Invites, LastHeard, Unheard};
 use crate::groups::Change;
+use crate::identity::Contacts;
 use crate::store::Tx;
 
 /// Messages of a chat that are looked through when the other side is heard in another group.
@@ -39,10 +41,81 @@ impl Node {
         if !Unheard::hear(tx, group, who, epoch)? {
             return Ok(());
         }
+        self.invite_undelivered(tx, who)?;
         match Conversation::of_group(tx, group)? {
             Some(mut conversation) => self.heard_elsewhere(tx, &mut conversation, now),
             None => Ok(()),
         }
+    }
+
+    /// An invitation will never arrive. Mostly it is longer than what mailboxes take from somebody who is
+    /// in no group with their owner: so a contact is invited into a chat first, which is short, and again
+    /// when it was heard there.
+    pub(super) fn welcome_given_up(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        recipients: &[IdentityKey],
+        why: &str,
+        now: Now,
+    ) -> Result<(), NodeError> {
+        for who in recipients {
+            if !Unheard::undelivered(tx, group, who)? {
+                continue;
+            }
+            let name = self.name_of(tx, who)?;
+            if let Some(mut conversation) = Conversation::of_group(tx, group)? {
+                let text = format!(
+                    "{name} could not be invited yet: {why}; they are invited again once they \
+                     have answered in a chat with you"
+                );
+                let own = self.own.key();
+                self.notice(tx, &mut conversation, own, text, now)?;
+                conversation.save(tx)?;
+            }
+            let is_contact = Contacts::find(tx, who)?.is_some_and(|it| it.trust != Trust::Rejected);
+            if is_contact && !self.is_heard_in_chat(tx, who)? {
+                let id = ConversationId::Contact(*who);
+                let mut chat = Conversation::find(tx, id)?
+                    .unwrap_or_else(|| Conversation::new(id, String::new()));
+                self.settled_group(tx, &mut chat, now)?;
+                chat.save(tx)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Invites somebody again, soon, into the groups that no invitation of ours reached them for: they
+    /// were heard in a chat, and take longer ones now.
+    pub(super) fn invite_undelivered(
+        &mut self,
+        tx: &Tx,
+        who: &IdentityKey,
+    ) -> Result<(), NodeError> {
+        if !self.is_heard_in_chat(tx, who)? {
+            return Ok(());
+        }
+        for conversation in Conversation::all(tx)? {
+            if let ConversationId::Group(group) = conversation.id
+                && Unheard::is_undelivered(tx, &group, who)?
+            {
+                self.repair.invite_again(group, *who);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_heard_in_chat(&mut self, tx: &Tx, who: &IdentityKey) -> Result<bool, NodeError> {
+        let Some(chat) = Conversation::find(tx, ConversationId::Contact(*who))? else {
+            return Ok(false);
+        };
+        for group in &chat.groups {
+            let is_in = self.groups.summary(tx, group)?.member(who).is_some();
+            if is_in && !Unheard::contains(tx, group, who)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The other side of a chat was heard in one of its groups. What is on its way in others may

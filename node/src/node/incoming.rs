@@ -202,19 +202,22 @@ impl Node {
         {
             return Ok(None);
         }
+        let mut is_offered = false;
         if let Admission::Token(token) = admission {
             match Tokens::admit(tx, &token, now)? {
                 Some(TokenPurpose::Leaf) => return Ok(Some(Admitted::Known)),
                 Some(TokenPurpose::Link | TokenPurpose::Once) => return Ok(Some(Admitted::Link)),
-                Some(TokenPurpose::Offered) => return Ok(Some(Admitted::Offered)),
+                Some(TokenPurpose::Offered) => is_offered = true,
                 Some(TokenPurpose::Spare) | None => {}
             }
         }
-        let Some(caller) = caller else { return Ok(None) };
-        if self.is_known(tx, &caller.key())? {
-            return Ok(Some(Admitted::Known));
+        // Whoever is known does not become a stranger by what it shows besides.
+        match caller {
+            Some(caller) if self.is_known(tx, &caller.key())? => Ok(Some(Admitted::Known)),
+            Some(_) | None if is_offered => Ok(Some(Admitted::Offered)),
+            Some(_) => Ok(Some(Admitted::Stranger)),
+            None => Ok(None),
         }
-        Ok(Some(Admitted::Stranger))
     }
 
     /// A contact, not rejected, or a fellow member of some group.

@@ -225,11 +225,11 @@ impl Node {
         lane: &mut Lane,
         now: Now,
     ) -> Result<(), NodeError> {
-        // One that was refused is not the last word: another group's may open the mailbox.
-        let token = if lane.has_failed(parcel.blob) {
-            reach.token()
-        } else {
-            reach.token_in(&parcel.group)
+        let token = match self.token_for_long(tx, parcel, recipient, reach)? {
+            Some(token) => Some(token),
+            // One that was refused is not the last word: another group's may open the mailbox.
+            None if lane.has_failed(parcel.blob) => reach.token(),
+            None => reach.token_in(&parcel.group),
         };
         let admission = token.map_or(Admission::Session, Admission::Token);
         let addressed = Recipient { identity_key: *recipient, admission };
@@ -472,6 +472,9 @@ impl Node {
         let parcel =
             &Outbox::finish(tx, parcel.blob, recipients, false)?.unwrap_or_else(|| parcel.clone());
         self.release_held(parcel.blob);
+        if let Purpose::Welcome(group, _) = &parcel.purpose {
+            return self.welcome_given_up(tx, group, recipients, why, now);
+        }
         let Purpose::Message(id) = &parcel.purpose else { return Ok(()) };
         let own = self.own.key();
         let Some(mut row) = History::find(tx, id, &own)? else { return Ok(()) };

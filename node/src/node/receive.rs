@@ -19,16 +19,14 @@ use crate::conversations::{
 use crate::delivery::inbox::Deferred;
 use crate::delivery::{Inbox, Purpose, Verdict};
 use crate::groups::{
-    CredentialError, GroupKind, LeafInfo, OpenError, Opened, ReceiptBody, ReceiptKind, SEALED_NOTE,
-    StateId, WelcomeError,
+    CredentialError, GroupKind, LeafInfo, MAX_TREE, OpenError, Opened, ReceiptBody, ReceiptKind,
+    SEALED_NOTE, StateId, WelcomeError,
 };
 use crate::identity::{Contact, Contacts, Reach, TokenSource, Tokens};
 use crate::store::{StoreError, Tx};
 
 /// Kind of a sealed blob that is a Welcome.
 pub(super) const SEALED_WELCOME: u8 = 1;
-/// An MLS Welcome that fits into a blob from a stranger, or a large one between contacts.
-pub(super) const MAX_WELCOME: usize = 3 * 1024 * 1024;
 /// Times that blobs which waited are looked through for one batch of inputs.
 const MAX_RETRY_PASSES: usize = 16;
 /// Blobs that waited and come to a verdict in one look; the next batch goes on. Whoever has made
@@ -39,7 +37,7 @@ const MAX_RETRIED: usize = 256;
 #[derive(Serialize, Deserialize)]
 pub(super) struct WelcomeBody {
     pub(super) identity: Identity,
-    pub(super) welcome: Bin<MAX_WELCOME>,
+    pub(super) welcome: Bin<MAX_TREE>,
 }
 
 /// How a blob is looked at.

@@ -10,7 +10,7 @@
 //!   not confirmed for long ─→ asked where they stand ─→ answered ─┴─→ sent again
 //! ```
 //! Whoever is away needs no second copy: a question is small, and asked more and more rarely. Who was
-//! invited and never heard cannot be asked: they get the invitation again, by a new one if whoever
+//! invited and never heard gets the invitation again, with a question, or a new one if whoever
 //! invited them is gone. Whoever wants to leave says so as rarely, until somebody has carried it out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,11 +59,21 @@ pub(super) struct Repair {
     sealed: BTreeMap<MessageId, (Instant, u32)>,
     /// Members whose inviter has gone, and who were asked whether they are there.
     orphans: BTreeSet<(GroupId, IdentityKey)>,
+    /// Members who are invited again now.
+    again: BTreeSet<(GroupId, IdentityKey)>,
 }
 
 impl Repair {
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.watched.values().map(|(at, _)| *at).chain(self.look_at).min()
+        let at_once = (!self.again.is_empty()).then_some(Instant::default());
+        self.watched.values().map(|(at, _)| *at).chain(self.look_at).chain(at_once).min()
+    }
+
+    /// Somebody is invited again, in a step of its own.
+    pub(super) fn invite_again(&mut self, group: GroupId, who: IdentityKey) {
+        if self.again.len() < MAX_WATCHED {
+            self.again.insert((group, who));
+        }
     }
 
     /// Whether a message was encrypted so long before a moment. When that is not remembered, its wall
@@ -151,6 +161,9 @@ impl Node {
             if conversation.moved {
                 self.confirmed_in(conversation.id, now);
             }
+            if let ConversationId::Contact(who) = conversation.id {
+                self.attempt(tx, |node, tx| node.invite_undelivered(tx, &who))?;
+            }
         }
         Ok(())
     }
@@ -158,6 +171,10 @@ impl Node {
     /// Looks at the conversations in which receipts came, and asks in those in which none came.
     pub(super) fn repair(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
         self.ask_the_silent(tx, now)?;
+        for (group, who) in std::mem::take(&mut self.repair.again) {
+            self.accept(tx)?;
+            self.attempt(tx, |node, tx| node.invite_again(tx, group, who, now))?;
+        }
         if self.repair.look_at.is_none_or(|at| at > now.instant) {
             return Ok(());
         }
@@ -214,9 +231,9 @@ impl Node {
                 self.propose_leave_once_more(tx, group, now)?;
             }
             for (group, who) in silent.into_iter().take(ASKED_AT_ONCE) {
-                if !self.send_welcome_again(tx, &group, &who, now)? {
-                    self.ask_again(tx, &group, &who, Wants::Answer, now)?;
-                }
+                // Who has the invitation and writes nothing is heard by the answer.
+                self.send_welcome_again(tx, &group, &who, now)?;
+                self.ask_again(tx, &group, &who, Wants::Answer, now)?;
             }
         }
         Ok(())

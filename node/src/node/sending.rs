@@ -171,7 +171,7 @@ impl Node {
     }
 
     /// The MLS group that a conversation is written to, once somebody else is in it.
-    fn settled_group(
+    pub(super) fn settled_group(
         &mut self,
         tx: &Tx,
         conversation: &mut Conversation,

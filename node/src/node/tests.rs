@@ -5,7 +5,7 @@ use sremp_common::id::MessageId;
 use sremp_common::identity::{Identity, VerifiedIdentity};
 use sremp_common::key::IdentitySecret;
 use sremp_common::name::Username;
-use sremp_common::wire::{List, LookupResponse, Message, PeerInfo, Text};
+use sremp_common::wire::{KeyPackageTaken, List, LookupResponse, Message, PeerInfo, Text};
 
 use super::*;
 use crate::api::{Change, DoubtKind, EventBody, Trust};
@@ -141,6 +141,14 @@ impl Mallory {
         result
     }
 
+    fn leaf(&mut self) -> LeafInfo {
+        LeafInfo {
+            relays: List::default(),
+            seal_key: sremp_common::key::SealSecret::generate(&mut self.entropy).public(),
+            token: sremp_common::id::Token::new(self.entropy.array()),
+        }
+    }
+
     /// A new group with the owner of a key package, and the sealed invitation.
     fn invite(&mut self, victim: &Victim, package: &[u8], kind: GroupKind) -> (GroupId, Vec<u8>) {
         let identity = self.own.identity().identity().clone();
@@ -155,11 +163,7 @@ impl Mallory {
         package: &[u8],
         kind: GroupKind,
     ) -> (GroupId, Vec<u8>) {
-        let leaf = LeafInfo {
-            relays: List::default(),
-            seal_key: sremp_common::key::SealSecret::generate(&mut self.entropy).public(),
-            token: sremp_common::id::Token::new(self.entropy.array()),
-        };
+        let leaf = self.leaf();
         let name = if kind == GroupKind::Direct { "" } else { "bargains" };
         let to = victim.node.own.key();
         let (group, welcome) = self.with(|groups, tx| {
@@ -265,6 +269,37 @@ fn m12_who_breaks_the_rules_of_a_group_is_named_once() {
         })
         .collect();
     assert_eq!(refused, [mallory.own.key().to_string()]);
+}
+
+/// Their program hands out a key package of another suite alone: the wish ends at once, and its owner reads
+/// why.
+#[test]
+fn who_lacks_the_suite_of_a_group_is_not_added_and_the_reason_is_shown() {
+    let (mut victim, mut mallory) = (Victim::new(), Mallory::new(2));
+    let who = mallory.own.key();
+    victim.add_contact(who);
+    let command = Command::GroupCreate {
+        name: "ours".into(),
+        members: vec![who.to_string()],
+        suite: Some(Suite::MlKem768X25519.name().into()),
+    };
+    let Ok(Reply::Group(group)) = victim.command(command) else { panic!("no group") };
+    assert_eq!(group.members.iter().filter(|member| member.pending).count(), 1);
+    let leaf = mallory.leaf();
+    let key_package = mallory.with(|groups, tx| {
+        groups.make_key_package(tx, Suite::X25519, &leaf, true, start()).unwrap()
+    });
+    let identity = mallory.own.identity().identity().clone();
+    let key_package = sremp_common::wire::Bin::new(key_package).unwrap();
+    let taken = Message::KeyPackageTaken(KeyPackageTaken { identity, key_package });
+    victim.with(|node, tx, now| node.key_package_answered(tx, who, Ok(taken), now)).unwrap();
+    let shown = victim.command(Command::GroupShow { group: group.id.clone() });
+    let Ok(Reply::Group(view)) = shown else { panic!("{shown:?}") };
+    assert_eq!((view.members.len(), view.epoch), (1, group.epoch), "nobody is added or waited for");
+    let id = ConversationId::Group(group.id.parse().unwrap());
+    let notices: Vec<String> = victim.history(id).into_iter().map(|row| row.text).collect();
+    let wanted = "does not support the group's cipher suite mlkem768x25519 (0x004f)";
+    assert!(notices.iter().any(|text| text.contains(wanted)), "{notices:?}");
 }
 
 /// Many messages of an epoch whose commit comes last: they are read in portions, between which

@@ -13,19 +13,20 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
-use sremp_common::id::{BlobId, GroupId, IdentityKey};
+use sremp_common::id::{BlobId, GroupId, IdentityKey, Token};
 use sremp_common::identity::Identity;
+use sremp_common::limit::MAX_BLOB_STRANGER;
 use sremp_common::time::Now;
 use sremp_common::wire::{Bin, decode, encode};
 
-use super::receive::{MAX_WELCOME, SEALED_WELCOME, welcome_bytes};
+use super::receive::{SEALED_WELCOME, welcome_bytes};
 use super::{Node, NodeError};
 use crate::api::ApiError;
 use crate::conversations::Unheard;
-use crate::delivery::{Inbox, Purpose, Verdict};
-use crate::groups::{Changed, Welcomes};
+use crate::delivery::{Inbox, Outbox, Parcel, Purpose, Verdict};
+use crate::groups::{Changed, MAX_TREE, Welcomes};
 use crate::identity::{Reach, TokenSource};
-use crate::store::Tx;
+use crate::store::{StoreError, Tx};
 
 /// Kind of a sealed blob that is one member's part of a Welcome.
 pub(super) const SEALED_PART: u8 = 2;
@@ -122,12 +123,27 @@ impl Node {
         Ok(any)
     }
 
-    /// Whether somebody shares another group with us, a chat of two for example: then we are no
-    /// stranger to them.
+    /// Whether somebody was heard in another group that they share with us, a chat of two for example:
+    /// then we are no stranger to them, nor to their mailboxes.
     fn knows_us(&self, tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, NodeError> {
-        let elsewhere =
-            |source: &TokenSource| matches!(source, TokenSource::Group(other) if other != group);
-        Ok(Reach::of(tx, who)?.tokens.iter().any(|(source, _)| elsewhere(source)))
+        Ok(proven_token(tx, group, who, &Reach::of(tx, who)?)?.is_some())
+    }
+
+    /// By which token an invitation is let in that is too long for strangers: its own leaf is one's until
+    /// it was read, so it takes that of another group.
+    pub(super) fn token_for_long(
+        &self,
+        tx: &Tx,
+        parcel: &Parcel,
+        who: &IdentityKey,
+        reach: &Reach,
+    ) -> Result<Option<Token>, NodeError> {
+        let is_invitation = matches!(parcel.purpose, Purpose::Welcome(..));
+        let length = if is_invitation { Outbox::bytes(tx, parcel.blob)? } else { None };
+        if length.is_some_and(|bytes| bytes.len() > MAX_BLOB_STRANGER) {
+            return Ok(proven_token(tx, &parcel.group, who, reach)?);
+        }
+        Ok(None)
     }
 
     /// One member's part of a Welcome came: what all share is here already, or is waited for.
@@ -164,7 +180,7 @@ impl Node {
         now: Now,
     ) -> Result<Verdict, NodeError> {
         let whole = Welcomes::join(&body.part, shared);
-        let Some(welcome) = whole.and_then(|whole| Bin::<MAX_WELCOME>::new(whole).ok()) else {
+        let Some(welcome) = whole.and_then(|whole| Bin::<MAX_TREE>::new(whole).ok()) else {
             return Ok(Verdict::Invalid("a part of an invitation is malformed".into()));
         };
         let body = super::receive::WelcomeBody { identity: body.identity.clone(), welcome };
@@ -174,4 +190,22 @@ impl Node {
         }
         Ok(verdict)
     }
+}
+
+/// The token of another group in which somebody was heard: they use its leaf.
+fn proven_token(
+    tx: &Tx,
+    group: &GroupId,
+    who: &IdentityKey,
+    reach: &Reach,
+) -> Result<Option<Token>, StoreError> {
+    for (source, token) in &reach.tokens {
+        if let TokenSource::Group(other) = source
+            && other != group
+            && !Unheard::contains(tx, other, who)?
+        {
+            return Ok(Some(*token));
+        }
+    }
+    Ok(None)
 }

@@ -90,7 +90,7 @@ impl Life {
             }
             let view = self.message(&said);
             // What somebody writes while it is being removed may be read, or not.
-            let written = self.model.is_left_alone(said.author);
+            let written = self.model.must_be_read(said.author);
             for recipient in &view.recipients {
                 let is = |host: &HostId| self.is(*host, &recipient.id);
                 let reads = steady.iter().any(is) && members.iter().any(is);
@@ -195,7 +195,7 @@ impl Life {
             }
             for said in &self.model.said {
                 let must = now.members.contains(&said.author)
-                    && self.model.is_left_alone(said.author)
+                    && self.model.must_be_read(said.author)
                     && steady.contains(&reader);
                 assert!(
                     !must || count(&said.message_id) == 1,

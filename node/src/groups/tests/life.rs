@@ -1,5 +1,7 @@
 //! The life of a group: made, joined, changed, left.
 
+use sremp_common::identity::RelayRecord;
+
 use super::*;
 use crate::groups::policy::PolicyError;
 
@@ -272,6 +274,59 @@ fn a_taker_gets_a_key_package_for_each_suite_and_uses_one() {
     let many = one.repeat(9);
     let check = |bytes: &[u8]| a.groups.check_key_package(bytes, &b.key, has, a.now).is_ok();
     assert!(check(&one.repeat(8)) && !check(&many) && !check(&[one.as_slice(), &[0]].concat()));
+}
+
+#[test]
+fn a_thousand_are_added_by_one_commit_and_talk() {
+    const MEMBERS: u64 = 1000;
+    let mut all = nodes(MEMBERS);
+    let (first, rest) = all.split_first_mut().unwrap();
+    let group = first.create(GroupKind::Group, "crowd");
+    let packages = rest.iter_mut().map(|node| first.checked(node)).collect();
+    let welcome = first.change(&group, Change::Add(packages)).unwrap().welcome.unwrap();
+    let [a, .., b] = rest else { unreachable!() };
+    for node in [&mut *a, &mut *b] {
+        assert_eq!(node.join(&welcome).unwrap().members.len(), 1000);
+    }
+    let commit = a.update(&group).commit;
+    assert_eq!(b.events(&commit), [GroupEvent::Updated(a.key)]);
+    assert_eq!(first.events(&commit), [GroupEvent::Updated(a.key)]);
+    let sealed = b.seal(&group, "from the last one");
+    assert_eq!(sealed.recipients.len(), 999);
+    assert_eq!(
+        (a.read(&sealed.blob), first.read(&sealed.blob).len()),
+        ("from the last one".into(), 17)
+    );
+    let gone = first.change(&group, Change::Remove(vec![b.key])).unwrap().commit;
+    assert!(matches!(a.open(&gone), Ok(Opened::Changed { .. })));
+    assert_eq!(a.members(&group).len(), 999);
+    assert_eq!(a.authenticator(&group), first.authenticator(&group));
+}
+
+/// The tree of the largest group, as far as a small one shows it: all have renewed their keys, and are
+/// reached by as many relays as there may be.
+#[test]
+fn the_tree_of_the_largest_group_fits_into_a_blob() {
+    let mut all = nodes(16);
+    let group = team(&mut all);
+    for place in 0..all.len() {
+        let mut leaf = all[place].leaf();
+        let endpoints = vec!["relay.of-somebody.example:7331".parse().unwrap(); 2];
+        let relays = all[..4].iter().map(|node| RelayRecord {
+            identity_key: node.key,
+            endpoints: List::new(endpoints.clone()).unwrap(),
+        });
+        leaf.relays = List::new(relays.collect()).unwrap();
+        let commit = all[place].change(&group, Change::Update(leaf)).unwrap().commit;
+        for (other, node) in all.iter_mut().enumerate() {
+            if other != place {
+                node.open(&commit).unwrap();
+            }
+        }
+    }
+    let offer = rejoin::offer(&mut all[0], &group);
+    let largest = offer.group_info().len() / all.len() * policy::MAX_MEMBERS;
+    assert!(largest < MAX_TREE && MAX_TREE + 16 * 1024 < MAX_CONTENT, "{largest} bytes");
 }
 
 #[test]
