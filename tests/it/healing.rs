@@ -6,8 +6,8 @@ use sremp_node::api::{Change, Command, EventBody, GroupState, MessageState, Repl
 use sremp_sim::{Tricks, World};
 
 use crate::user::{
-    ask, create_group, events, group, history, leave_group, message, promote, remove_member,
-    rename_group, send, state, texts,
+    add_member, ask, create_group, events, group, history, leave_group, message, promote,
+    remove_member, rename_group, send, state, texts,
 };
 
 /// Virtual time in which anything that can arrive has arrived.
@@ -318,6 +318,18 @@ fn who_comes_back_to_a_large_group_reads_what_was_written_meanwhile() {
     for text in ["said while one was away", "can you read this?"] {
         assert_eq!(read.iter().filter(|it| *it == text).count(), 1, "{text} in {read:?}");
     }
+    // Whoever is removed and added anew gets nothing of what was said meanwhile.
+    remove_member(&mut world, 0, &word, "node3");
+    world.pass(MINUTE);
+    send(&mut world, 0, &word, "not for everybody");
+    world.pass(MINUTE);
+    add_member(&mut world, 0, &word, "node3");
+    world.pass(MINUTE);
+    send(&mut world, 0, &word, "welcome back");
+    world.pass(HEALED);
+    let read = texts(&mut world, 2, &word);
+    assert!(read.contains(&"welcome back".to_owned()), "{read:?}");
+    assert!(!read.contains(&"not for everybody".to_owned()), "{read:?}");
 }
 
 /// A relay loses what it acknowledged, and nobody says anything afterwards.

@@ -23,6 +23,8 @@ pub struct LastHeard {
     pub at: Option<Timestamp>,
     /// When their leaf changed last, since we are in the group.
     pub keys_at: Option<Timestamp>,
+    /// When they were added, since we are in the group.
+    pub added_at: Option<Timestamp>,
 }
 
 impl LastHeard {
@@ -57,6 +59,20 @@ impl LastHeard {
     ) -> Result<(), StoreError> {
         let known = Self::of(tx, group, who)?;
         tx.write(Table::LastHeard, &key(group, who), &Self { keys_at: Some(now), ..known })
+    }
+
+    /// A member was added.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn added(
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let new = Self { at: None, keys_at: Some(now), added_at: Some(now) };
+        tx.write(Table::LastHeard, &key(group, who), &new)
     }
 
     /// Somebody is no member any more.

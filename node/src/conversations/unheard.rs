@@ -21,7 +21,7 @@ enum Row {
     /// Added, in this epoch, by somebody: what was written in an earlier one does not show that they
     /// are back.
     Added(u64, IdentityKey),
-    /// The same, and our invitation could not be delivered.
+    /// The same, and our invitation could not be delivered: but may be once they were heard in a chat.
     Undelivered(u64, IdentityKey),
     /// Taken out by us, to be added anew.
     Again,

@@ -114,7 +114,7 @@ pub struct Lane {
     /// Relays that failed since something last worked, or all had failed.
     failed_relays: BTreeSet<IdentityKey>,
     wait_until: Option<Instant>,
-    /// When there was no path for the first time in this run.
+    /// When an attempt failed for the first time since something last worked, in this run.
     in_vain_since: Option<Instant>,
     pauses: Pauses,
     /// As they were kept last.
@@ -316,6 +316,7 @@ impl Lane {
         self.pauses.sending.reset();
         self.failed_relays.clear();
         self.wait_until = None;
+        self.in_vain_since = None;
         self.alone = false;
     }
 
@@ -417,7 +418,7 @@ impl Lane {
         first.map_or(Duration::ZERO, |until| until.since(now))
     }
 
-    /// An attempt has failed: for how long some have, in this run.
+    /// An attempt has failed: for how long all have, in this run.
     pub fn in_vain_for(&mut self, now: Instant) -> Duration {
         now.since(*self.in_vain_since.get_or_insert(now))
     }

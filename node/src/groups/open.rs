@@ -276,7 +276,7 @@ impl Groups {
         let Entry { group, state: parent, .. } = *entry;
         let broken = |error| fail(group, error);
         let by = commit.committer;
-        self.make_room(tx, &group, &commit)?;
+        self.make_room(tx, &group, &commit, parent)?;
         let record = self.record(tx, &group).map_err(broken)?;
         let own_update_at =
             record.state(parent).map(|state| state.own_update_at).unwrap_or_default();

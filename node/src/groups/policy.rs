@@ -143,6 +143,9 @@ impl Policy {
             return Err(PolicyError::UnknownRules);
         }
         let data: PolicyData = decode(bytes).map_err(|_| PolicyError::Malformed)?;
+        if data.rules != RULES {
+            return Err(PolicyError::UnknownRules);
+        }
         let kind = match data.kind {
             0 => GroupKind::Direct,
             1 => GroupKind::Group,

@@ -273,9 +273,10 @@ impl Groups {
         tx: &Tx,
         group: &GroupId,
         commit: &Commit,
+        parent: StateId,
     ) -> Result<(), OpenError> {
         let record = self.record(tx, group).map_err(|error| fail(*group, error))?;
-        match record.room_for(commit) {
+        match record.room_for(commit, parent) {
             Room::Free => Ok(()),
             Room::Full => Err(OpenError::TooManyRivals(*group)),
             Room::Outdone => Err(OpenError::Outdone(*group)),

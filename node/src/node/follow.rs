@@ -137,8 +137,9 @@ impl Node {
                 let lost = follow_up.lost;
                 self.attempt(tx, |node, tx| node.resend_lost(tx, &group, lost, now))?;
             }
-            for who in follow_up.returned {
-                self.attempt(tx, |node, tx| node.resend_to(tx, &group, who, now))?;
+            if !follow_up.returned.is_empty() {
+                let returned = follow_up.returned;
+                self.attempt(tx, |node, tx| node.resend_to(tx, &group, &returned, now))?;
             }
             self.attempt(tx, |node, tx| match Conversation::of_group(tx, &group)? {
                 Some(mut conversation) => node.flush_intents(tx, &mut conversation, now),

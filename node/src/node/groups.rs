@@ -227,6 +227,11 @@ impl Node {
         for event in events {
             if let GroupEvent::Added(who) | GroupEvent::Updated(who) = event {
                 moved.insert(who);
+            }
+            if let GroupEvent::Added(who) = event {
+                LastHeard::added(tx, &group, &who, now.wall)?;
+            }
+            if let GroupEvent::Updated(who) = event {
                 LastHeard::renewed(tx, &group, &who, now.wall)?;
             }
             if let GroupEvent::Removed(who) | GroupEvent::Left(who) = event {

@@ -23,8 +23,9 @@ use std::time::Duration;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now};
 
+pub(super) use self::case::Doubt;
 pub(super) use self::case::up_to;
-use self::case::{Case, Doubt, pause};
+use self::case::{Case, pause};
 use super::{Node, NodeError};
 use crate::api::{self, HealingStep, HealingView};
 use crate::conversations::{Conversation, Standing, Unheard};

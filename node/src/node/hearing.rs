@@ -60,21 +60,31 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         for who in recipients {
-            if !Unheard::undelivered(tx, group, who)? {
+            let is_in = self.groups.summary(tx, group)?.member(who).is_some();
+            if !is_in || !Unheard::contains(tx, group, who)? {
+                continue;
+            }
+            // Once is enough: what is refused although they were heard would be refused again.
+            let may_help = !self.is_heard_in_chat(tx, who)?;
+            if may_help && !Unheard::undelivered(tx, group, who)? {
                 continue;
             }
             let name = self.name_of(tx, who)?;
             if let Some(mut conversation) = Conversation::of_group(tx, group)? {
-                let text = format!(
-                    "{name} could not be invited yet: {why}; they are invited again once they \
-                     have answered in a chat with you"
-                );
+                let text = if may_help {
+                    format!(
+                        "{name} could not be invited yet: {why}; they are invited again once they \
+                         have answered in a chat with you"
+                    )
+                } else {
+                    format!("{name} could not be invited: {why}; add them again later")
+                };
                 let own = self.own.key();
                 self.notice(tx, &mut conversation, own, text, now)?;
                 conversation.save(tx)?;
             }
             let is_contact = Contacts::find(tx, who)?.is_some_and(|it| it.trust != Trust::Rejected);
-            if is_contact && !self.is_heard_in_chat(tx, who)? {
+            if is_contact && may_help {
                 let id = ConversationId::Contact(*who);
                 let mut chat = Conversation::find(tx, id)?
                     .unwrap_or_else(|| Conversation::new(id, String::new()));

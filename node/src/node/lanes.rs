@@ -225,10 +225,11 @@ impl Node {
         lane: &mut Lane,
         now: Now,
     ) -> Result<(), NodeError> {
-        let token = match self.token_for_long(tx, parcel, recipient, reach)? {
+        let has_failed = lane.has_failed(parcel.blob);
+        let token = match self.token_for_long(tx, parcel, recipient, reach, has_failed)? {
             Some(token) => Some(token),
             // One that was refused is not the last word: another group's may open the mailbox.
-            None if lane.has_failed(parcel.blob) => reach.token(),
+            None if has_failed => reach.token(),
             None => reach.token_in(&parcel.group),
         };
         let admission = token.map_or(Admission::Session, Admission::Token);

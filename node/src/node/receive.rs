@@ -10,6 +10,7 @@ use sremp_common::time::Now;
 use sremp_common::wire::{Bin, decode, encode};
 
 use super::filing::Origin;
+use super::healing::Doubt;
 use super::welcomes::SEALED_PART;
 use super::{Node, NodeError};
 use crate::api::{EventBody, MessageState, Trust};
@@ -190,7 +191,14 @@ impl Node {
             Err(OpenError::Duplicate(_)) => return Ok(Verdict::Duplicate),
             Err(OpenError::TooManyRivals(_)) => return Ok(Verdict::Crowded),
             Err(OpenError::Store(error)) => return Err(error.into()),
-            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+            Err(error) => {
+                if let OpenError::Outdone(group) = error {
+                    // Others may stand on it, and bring it again and again: we cannot follow them.
+                    self.doubt(group, Doubt::Behind, now);
+                    self.note_behind(group);
+                }
+                return Ok(Verdict::Invalid(error.to_string()));
+            }
         };
         match opened {
             // What somebody wrote before it was removed cannot be told from what it writes
@@ -454,6 +462,7 @@ impl Node {
         self.people_changed = true;
         // Whoever invites is there.
         Unheard::remove(tx, &joined.group, &joined.inviter)?;
+        self.invite_undelivered(tx, &joined.inviter)?;
         if joined.kind == GroupKind::Direct {
             crate::conversations::Invites::remove_all_of(tx, &conversation.groups, &joined.inviter);
             self.heard_elsewhere(tx, &mut conversation, now)?;

@@ -41,6 +41,10 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 3600);
 const ASKED_ABOUT: usize = 200;
 /// Members that are asked at a time.
 const ASKED_AT_ONCE: usize = 8;
+/// Time in which somebody who is back so many times gets what they may have missed.
+const RETURNED_AGAIN: Duration = Duration::from_secs(3600);
+/// See [`RETURNED_AGAIN`].
+const MAX_RETURNS: u32 = 3;
 /// Conversations that are watched, and members and messages that are remembered, at a time.
 const MAX_WATCHED: usize = 4096;
 
@@ -59,6 +63,8 @@ pub(super) struct Repair {
     sealed: BTreeMap<MessageId, (Instant, u32)>,
     /// Members whose inviter has gone, and who were asked whether they are there.
     orphans: BTreeSet<(GroupId, IdentityKey)>,
+    /// Members who were back, to whom what may be missed was sent: since when, and how often.
+    returned: BTreeMap<(GroupId, IdentityKey), (Instant, u32)>,
     /// Members who are invited again now.
     again: BTreeSet<(GroupId, IdentityKey)>,
 }
@@ -67,6 +73,17 @@ impl Repair {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let at_once = (!self.again.is_empty()).then_some(Instant::default());
         self.watched.values().map(|(at, _)| *at).chain(self.look_at).chain(at_once).min()
+    }
+
+    /// Whether somebody who is back gets what they may have missed: a few times an hour at most.
+    pub(super) fn may_resend_to(&mut self, group: GroupId, who: IdentityKey, now: Now) -> bool {
+        self.returned.retain(|_, (since, _)| *since + RETURNED_AGAIN > now.instant);
+        if self.returned.len() >= MAX_WATCHED {
+            return false;
+        }
+        let (_, times) = self.returned.entry((group, who)).or_insert((now.instant, 0));
+        *times = times.saturating_add(1);
+        *times <= MAX_RETURNS
     }
 
     /// Somebody is invited again, in a step of its own.

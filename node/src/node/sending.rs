@@ -1,6 +1,7 @@
 //! Own messages: durable before anything else, encrypted as soon as there is somebody to read
 //! them, sent again when the branch that they were encrypted on is lost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sremp_common::id::{GroupId, IdentityKey, MessageId};
@@ -13,7 +14,8 @@ use super::{Node, NodeError};
 use crate::api::{ApiError, MessageState, Reply, SentView};
 use crate::conversations::content::{FadingTextBody, TextBody, TimerBody};
 use crate::conversations::{
-    Content, Conversation, ConversationId, History, Invites, Kind, MessageRow, RowKind, Standing,
+    Content, Conversation, ConversationId, History, Invites, Kind, LastHeard, MessageRow, RowKind,
+    Standing,
 };
 use crate::delivery::outbox::MAX_PARCELS;
 use crate::delivery::{Outbox, Purpose};
@@ -35,8 +37,10 @@ const UPDATE_AFTER: Duration = Duration::from_secs(7 * 86_400);
 const MAX_INTENTS: usize = 10_000;
 /// Own messages that are looked through when a branch is lost, or somebody comes back.
 const MAX_RESENT: usize = 1000;
-/// Those of them that may be sent again although nobody says who lacks them.
+/// Those of them that may be sent again although nobody says who lacks them,
 const MAX_RESENT_BLINDLY: usize = 200;
+/// and copies of those to all members.
+const MAX_BLIND_COPIES: usize = 20_000;
 
 impl Node {
     pub(super) fn send(
@@ -292,9 +296,20 @@ impl Node {
         let waits = |(_, state): &(IdentityKey, MessageState)| {
             matches!(state, MessageState::Queued | MessageState::Sent)
         };
-        for (mut row, state) in self.written_in(tx, group, now)? {
+        let written = self.written_in(tx, group, now)?;
+        let members = self.groups.member_count(tx, group)?;
+        let most = MAX_BLIND_COPIES.checked_div(members).unwrap_or(0);
+        let blind = written.iter().filter(|(row, _)| !row.receipts).count();
+        let mut surplus = blind.saturating_sub(most);
+        for (mut row, state) in written {
             let is_lost = !self.groups.is_on_branch(tx, group, &state)?;
-            let unconfirmed = !row.receipts || row.recipients.iter().any(waits);
+            let unconfirmed = if row.receipts {
+                row.recipients.iter().any(waits)
+            } else {
+                let is_within = surplus == 0;
+                surplus = surplus.saturating_sub(1);
+                is_within
+            };
             if is_lost || (lost && unconfirmed) {
                 self.seal_message(tx, group, &mut row, now)?;
             }
@@ -302,27 +317,42 @@ impl Node {
         Ok(())
     }
 
-    /// A member lost its state and is back: what we wrote and it never confirmed is encrypted again, for
-    /// it alone.
+    /// Members lost their state and are back: what we wrote and they never confirmed is encrypted again,
+    /// for them alone, once for all of them.
     pub(super) fn resend_to(
         &mut self,
         tx: &Tx,
         group: &GroupId,
-        who: IdentityKey,
+        returned: &BTreeSet<IdentityKey>,
         now: Now,
     ) -> Result<(), NodeError> {
-        let unconfirmed = |(key, state): &(IdentityKey, MessageState)| {
-            // What was given up while they were no member, too.
-            let waits = [MessageState::Queued, MessageState::Sent, MessageState::Failed];
-            *key == who && waits.contains(state)
-        };
+        let heard = LastHeard::of_group(tx, group)?;
+        let added_at =
+            |who: &IdentityKey| heard.get(who).and_then(|known| known.added_at).unwrap_or_default();
+        // Whoever comes back again and again is not given everything each time.
+        let mut blindly = returned.clone();
+        blindly.retain(|who| self.repair.may_resend_to(*group, *who, now));
         for (row, _) in self.written_in(tx, group, now)? {
-            if row.receipts && !row.recipients.iter().any(unconfirmed) {
+            let lacks: Vec<IdentityKey> = if row.receipts {
+                let unconfirmed = |(_, state): &&(IdentityKey, MessageState)| {
+                    // What was given up while they were no member, too.
+                    let waits = [MessageState::Queued, MessageState::Sent, MessageState::Failed];
+                    waits.contains(state)
+                };
+                let waiting = row.recipients.iter().filter(unconfirmed).map(|(key, _)| *key);
+                waiting.filter(|key| returned.contains(key)).collect()
+            } else {
+                // Nothing of before they were members.
+                blindly.iter().filter(|who| added_at(who) <= row.sent_at).copied().collect()
+            };
+            if lacks.is_empty() {
                 continue;
             }
             let Some(content) = content_of(&row) else { continue };
             let sealed = self.groups.encrypt(tx, group, &content.to_bytes(), now)?;
-            self.post(tx, *group, sealed.blob, &[who], &Purpose::Message(row.message_id), now)?;
+            let purpose =
+                if row.receipts { Purpose::Message(row.message_id) } else { Purpose::Note };
+            self.post(tx, *group, sealed.blob, &lacks, &purpose, now)?;
         }
         Ok(())
     }

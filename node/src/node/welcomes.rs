@@ -26,7 +26,7 @@ use crate::conversations::Unheard;
 use crate::delivery::{Inbox, Outbox, Parcel, Purpose, Verdict};
 use crate::groups::{Changed, MAX_TREE, Welcomes};
 use crate::identity::{Reach, TokenSource};
-use crate::store::{StoreError, Tx};
+use crate::store::Tx;
 
 /// Kind of a sealed blob that is one member's part of a Welcome.
 pub(super) const SEALED_PART: u8 = 2;
@@ -125,25 +125,52 @@ impl Node {
 
     /// Whether somebody was heard in another group that they share with us, a chat of two for example:
     /// then we are no stranger to them, nor to their mailboxes.
-    fn knows_us(&self, tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, NodeError> {
-        Ok(proven_token(tx, group, who, &Reach::of(tx, who)?)?.is_some())
+    fn knows_us(&mut self, tx: &Tx, group: &GroupId, who: &IdentityKey) -> Result<bool, NodeError> {
+        Ok(!self.proven_tokens(tx, group, who, &Reach::of(tx, who)?)?.is_empty())
     }
 
     /// By which token an invitation is let in that is too long for strangers: its own leaf is one's until
-    /// it was read, so it takes that of another group.
+    /// it was read, so it takes that of another group; the oldest, when the newest was refused.
     pub(super) fn token_for_long(
-        &self,
+        &mut self,
         tx: &Tx,
         parcel: &Parcel,
         who: &IdentityKey,
         reach: &Reach,
+        has_failed: bool,
     ) -> Result<Option<Token>, NodeError> {
         let is_invitation = matches!(parcel.purpose, Purpose::Welcome(..));
         let length = if is_invitation { Outbox::bytes(tx, parcel.blob)? } else { None };
-        if length.is_some_and(|bytes| bytes.len() > MAX_BLOB_STRANGER) {
-            return Ok(proven_token(tx, &parcel.group, who, reach)?);
+        if length.is_none_or(|bytes| bytes.len() <= MAX_BLOB_STRANGER) {
+            return Ok(None);
         }
-        Ok(None)
+        let tokens = self.proven_tokens(tx, &parcel.group, who, reach)?;
+        let chosen = if has_failed { tokens.last() } else { tokens.first() };
+        Ok(chosen.copied())
+    }
+
+    /// The tokens of other groups in which somebody is, and was heard: they use those leaves. The newest
+    /// first.
+    fn proven_tokens(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+        reach: &Reach,
+    ) -> Result<Vec<Token>, NodeError> {
+        let mut tokens = Vec::new();
+        for (source, token) in &reach.tokens {
+            if let TokenSource::Group(other) = source
+                && other != group
+                && !Unheard::contains(tx, other, who)?
+            {
+                let summary = self.groups.summary(tx, other)?;
+                if summary.active && summary.member(who).is_some() {
+                    tokens.push(*token);
+                }
+            }
+        }
+        Ok(tokens)
     }
 
     /// One member's part of a Welcome came: what all share is here already, or is waited for.
@@ -190,22 +217,4 @@ impl Node {
         }
         Ok(verdict)
     }
-}
-
-/// The token of another group in which somebody was heard: they use its leaf.
-fn proven_token(
-    tx: &Tx,
-    group: &GroupId,
-    who: &IdentityKey,
-    reach: &Reach,
-) -> Result<Option<Token>, StoreError> {
-    for (source, token) in &reach.tokens {
-        if let TokenSource::Group(other) = source
-            && other != group
-            && !Unheard::contains(tx, other, who)?
-        {
-            return Ok(Some(*token));
-        }
-    }
-    Ok(None)
 }

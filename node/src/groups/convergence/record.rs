@@ -209,8 +209,8 @@ impl Record {
         self.states.len().saturating_add(kept_free) >= MAX_STATES
     }
 
-    /// Where the state of another's commit finds room.
-    pub(in crate::groups) fn room_for(&self, commit: &Commit) -> Room {
+    /// Where the state of another's commit, which leaves `parent`, finds room.
+    pub(in crate::groups) fn room_for(&self, commit: &Commit, parent: StateId) -> Room {
         let path = branch::path(&self.branches(), self.tip);
         let is_rival = |state: &&State| !path.contains(&state.id);
         let mut theirs: Vec<(&Commit, StateId)> = self
@@ -220,11 +220,14 @@ impl Record {
             .filter_map(|state| Some((state.commit.as_ref()?, state.id)))
             .filter(|(other, _)| other.committer == commit.committer && !other.by_admin)
             .collect();
-        if commit.by_admin || theirs.len() < MEMBERS_SHARE {
+        // What leads on is no rival.
+        if commit.by_admin || parent == self.tip || theirs.len() < MEMBERS_SHARE {
             return if self.is_full(commit.by_admin) { Room::Full } else { Room::Free };
         }
         // What something builds on stays.
-        theirs.retain(|(_, id)| !self.states.iter().any(|state| state.parent == Some(*id)));
+        theirs.retain(|(_, id)| {
+            *id != parent && !self.states.iter().any(|state| state.parent == Some(*id))
+        });
         match theirs.into_iter().max_by_key(|(other, _)| other.digest) {
             Some((other, id)) if other.digest > commit.digest => Room::InPlaceOf(id),
             _ => Room::Outdone,
@@ -362,5 +365,47 @@ impl Record {
                 commit: state.commit.as_ref(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sremp_common::entropy::Entropy;
+    use sremp_common::key::IdentitySecret;
+
+    use super::*;
+
+    const ROOT: StateId = StateId::new([0; 16]);
+    const NOW: Timestamp = Timestamp::from_millis(1);
+
+    fn somebody(seed: u64) -> IdentityKey {
+        IdentitySecret::generate(&mut Entropy::from_number(seed)).public()
+    }
+
+    fn commit(committer: IdentityKey, digest: u8, by_admin: bool) -> Commit {
+        let digest = ByteArray::new([digest; 32]);
+        Commit { committer, by_admin, removes: Vec::new(), digest }
+    }
+
+    #[test]
+    fn m06_room_for_a_members_rivals() {
+        let (admin, member) = (somebody(1), somebody(2));
+        let mut record = Record::new(State::entered(ROOT, None, 0, [0; 32], NOW));
+        let mut add = |id: u8, commit: Commit| {
+            let mut state = State::entered(StateId::new([id; 16]), Some(ROOT), 1, [id; 32], NOW);
+            state.commit = Some(commit);
+            record.add(state, NOW);
+        };
+        add(100, commit(admin, 100, true));
+        (1..=32).for_each(|digest| add(digest, commit(member, digest, false)));
+        let (highest, next) = (StateId::new([32; 16]), StateId::new([31; 16]));
+        let room =
+            |digest, by_admin, parent| record.room_for(&commit(member, digest, by_admin), parent);
+        assert_eq!(room(0, false, ROOT), Room::InPlaceOf(highest), "the one that would lose goes");
+        assert_eq!(room(33, false, ROOT), Room::Outdone);
+        assert_eq!(room(0, false, highest), Room::InPlaceOf(next), "what it builds on stays");
+        assert_eq!(room(33, false, record.tip()), Room::Free, "what leads on is no rival");
+        assert_eq!(room(33, true, ROOT), Room::Free, "admins have room of their own");
+        assert_eq!(record.room_for(&commit(somebody(3), 33, false), ROOT), Room::Free);
     }
 }

@@ -170,6 +170,8 @@ fn one_encoding() {
     }
     let later = encode(&(2_u8, "whatever these are", [p[0]], 7_u8, 8_u8));
     assert_eq!(Policy::decode(&later), Err(PolicyError::UnknownRules));
+    let much_later = encode(&(200_u8, 1_u8, "team", [p[0]]));
+    assert_eq!(Policy::decode(&much_later), Err(PolicyError::UnknownRules));
     assert_eq!(Policy::decode(&encode(&(1_u8, 1_u8, "\n", [p[0]]))), Err(PolicyError::Name));
     let many: Vec<IdentityKey> = {
         let mut entropy = Entropy::from_number(6);
