@@ -18,7 +18,7 @@ use sremp_common::time::Now;
 use super::{Node, NodeError};
 use crate::api::{MessageState, Trust};
 use crate::conversations::{Conversation, ConversationId, History, Invites, LastHeard, Unheard};
-use crate::groups::Change;
+use crate::groups::{Change, GroupError};
 use crate::identity::Contacts;
 use crate::store::Tx;
 
@@ -60,8 +60,7 @@ impl Node {
         now: Now,
     ) -> Result<(), NodeError> {
         for who in recipients {
-            let is_in = self.groups.summary(tx, group)?.member(who).is_some();
-            if !is_in || !Unheard::contains(tx, group, who)? {
+            if !self.is_in_with_us(tx, group, who)? || !Unheard::contains(tx, group, who)? {
                 continue;
             }
             // Once is enough: what is refused although they were heard would be refused again.
@@ -120,12 +119,25 @@ impl Node {
             return Ok(false);
         };
         for group in &chat.groups {
-            let is_in = self.groups.summary(tx, group)?.member(who).is_some();
-            if is_in && !Unheard::contains(tx, group, who)? {
+            if self.is_in_with_us(tx, group, who)? && !Unheard::contains(tx, group, who)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether we and somebody else are both in a group. Nobody is in one that is not known here.
+    pub(super) fn is_in_with_us(
+        &mut self,
+        tx: &Tx,
+        group: &GroupId,
+        who: &IdentityKey,
+    ) -> Result<bool, NodeError> {
+        match self.groups.summary(tx, group) {
+            Ok(summary) => Ok(summary.active && summary.member(who).is_some()),
+            Err(GroupError::NoSuchGroup) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The other side of a chat was heard in one of its groups. What is on its way in others may

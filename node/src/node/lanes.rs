@@ -15,7 +15,6 @@ use crate::conversations::{History, Invites};
 use crate::delivery::{
     Company, Lane, Means, Outbox, Parcel, Path, Pauses, Purpose, Shipment, Step, Way,
 };
-use crate::groups::GroupError;
 use crate::identity::{Contacts, Reach};
 use crate::store::Tx;
 use crate::transport::{CallError, Candidate, Target};
@@ -62,11 +61,7 @@ impl Node {
         if is_new || Invites::find(tx, &parcel.group, recipient)?.is_some() {
             return Ok(None);
         }
-        let both_are_in = match self.groups.summary(tx, &parcel.group) {
-            Ok(summary) => summary.active && summary.member(recipient).is_some(),
-            Err(GroupError::NoSuchGroup) => false,
-            Err(error) => return Err(error.into()),
-        };
+        let both_are_in = self.is_in_with_us(tx, &parcel.group, recipient)?;
         Ok((!both_are_in).then_some(FORMER))
     }
 

@@ -163,11 +163,9 @@ impl Node {
             if let TokenSource::Group(other) = source
                 && other != group
                 && !Unheard::contains(tx, other, who)?
+                && self.is_in_with_us(tx, other, who)?
             {
-                let summary = self.groups.summary(tx, other)?;
-                if summary.active && summary.member(who).is_some() {
-                    tokens.push(*token);
-                }
+                tokens.push(*token);
             }
         }
         Ok(tokens)
