@@ -299,9 +299,12 @@ impl Node {
         let written = self.written_in(tx, group, now)?;
         let members = self.groups.member_count(tx, group)?;
         let most = MAX_BLIND_COPIES.checked_div(members).unwrap_or(0);
-        let blind = written.iter().filter(|(row, _)| !row.receipts).count();
+        let blind = written.iter().filter(|row| !row.receipts).count();
         let mut surplus = blind.saturating_sub(most);
-        for (mut row, state) in written {
+        for mut row in written {
+            let Some((_, state)) = row.sealed_in.filter(|(sealed, _)| sealed == group) else {
+                continue;
+            };
             let is_lost = !self.groups.is_on_branch(tx, group, &state)?;
             let unconfirmed = if row.receipts {
                 row.recipients.iter().any(waits)
@@ -332,7 +335,7 @@ impl Node {
         // Whoever comes back again and again is not given everything each time.
         let mut blindly = returned.clone();
         blindly.retain(|who| self.repair.may_resend_to(*group, *who, now));
-        for (row, _) in self.written_in(tx, group, now)? {
+        for row in self.written_in(tx, group, now)? {
             let lacks: Vec<IdentityKey> = if row.receipts {
                 let unconfirmed = |(_, state): &&(IdentityKey, MessageState)| {
                     // What was given up while they were no member, too.
@@ -357,15 +360,10 @@ impl Node {
         Ok(())
     }
 
-    /// What we wrote in a group lately, oldest first, with the states that it was encrypted in. Of what
-    /// nobody confirms, because the group is too large for it, as much as may be missed by whoever is
-    /// behind by as long as states are kept.
-    fn written_in(
-        &self,
-        tx: &Tx,
-        group: &GroupId,
-        now: Now,
-    ) -> Result<Vec<(MessageRow, StateId)>, NodeError> {
+    /// What we wrote lately in the conversation of a group, oldest first, in whichever of its groups it
+    /// was encrypted. Of what nobody confirms, because the group is too large for it, as much as may be
+    /// missed by whoever is behind by as long as states are kept.
+    fn written_in(&self, tx: &Tx, group: &GroupId, now: Now) -> Result<Vec<MessageRow>, NodeError> {
         let Some(conversation) = Conversation::of_group(tx, group)? else {
             return Ok(Vec::new());
         };
@@ -375,18 +373,16 @@ impl Node {
             rows.iter().filter(|row| unproved(row)).count().saturating_sub(MAX_RESENT_BLINDLY);
         let mut written = Vec::new();
         for row in rows {
-            let Some((_, state)) = row.sealed_in.filter(|(sealed, _)| sealed == group) else {
-                continue;
-            };
+            let Some(sealed_in) = row.sealed_in else { continue };
             if unproved(&row) {
                 let is_old = now.wall.since(row.sent_at) > MAX_PAST_TIME;
                 let surplus = too_many > 0;
                 too_many = too_many.saturating_sub(1);
-                if is_old || surplus {
+                if is_old || surplus || sealed_in.0 != *group {
                     continue;
                 }
             }
-            written.push((row, state));
+            written.push(row);
         }
         Ok(written)
     }
