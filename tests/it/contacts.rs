@@ -4,7 +4,7 @@ use sremp_common::name::Username;
 use sremp_node::api::{Change, Command, DoubtKind, EventBody, Reply};
 use sremp_sim::World;
 
-use crate::user::{ask, contact, create_group, events, link, send};
+use crate::user::{ask, contact, create_group, link, send};
 
 /// Virtual time in which anything that can arrive has arrived.
 const A_WHILE: u64 = 30_000;
@@ -52,7 +52,7 @@ fn c02_an_older_and_a_second_identity_are_told_of() {
     assert_eq!(view.name, "beth", "the first one stays");
     let told = |world: &mut World, wanted| {
         let is = |event: &EventBody| matches!(event, EventBody::Contact { change, id, .. } if *change == wanted && *id == known.id);
-        events(world, 0).iter().filter(|event| is(event)).count()
+        world.events(0).iter().filter(|event| is(event)).count()
     };
     assert_eq!(told(&mut world, Change::OldIdentity), 1, "once, however often it is shown");
     assert_eq!(told(&mut world, Change::SecondIdentity), 1);
@@ -98,7 +98,7 @@ fn r16_names_that_look_alike_are_told_apart() {
     let mut world = World::new(12, 3, 1);
     let told = |world: &mut World, wanted: Change| {
         let is_it = |event: &&EventBody| matches!(event, EventBody::Contact { change, .. } if *change == wanted);
-        events(world, 0).iter().filter(is_it).count()
+        world.events(0).iter().filter(is_it).count()
     };
     let rename = |world: &mut World, who: usize, name: &str| {
         let name = Username::new(name).unwrap();

@@ -6,8 +6,8 @@ use sremp_node::api::{Change, Command, EventBody, GroupState, MessageState, Repl
 use sremp_sim::{Tricks, World};
 
 use crate::user::{
-    add_member, ask, create_group, events, group, history, leave_group, message, promote,
-    remove_member, rename_group, send, state, texts,
+    add_member, ask, create_group, group, history, leave_group, message, promote, remove_member,
+    rename_group, send, state, texts,
 };
 
 /// Virtual time in which anything that can arrive has arrived.
@@ -22,7 +22,7 @@ fn changes(world: &mut World, host: usize) -> Vec<Change> {
     let of_group = |event| {
         if let EventBody::Group { change, .. } = event { Some(change) } else { None }
     };
-    events(world, host).into_iter().filter_map(of_group).collect()
+    world.events(host).into_iter().filter_map(of_group).collect()
 }
 
 /// Nodes that know each other, and a group of all of them made by the first.
@@ -290,12 +290,7 @@ fn a_member_whom_no_offer_reaches_is_added_anew_and_is_an_admin_as_before() {
 fn who_comes_back_to_a_large_group_reads_what_was_written_meanwhile() {
     let count = 52;
     let mut world = World::new(25, count, 1);
-    (0..count).for_each(|node| world.use_relays(node));
-    world.pass(A_WHILE);
-    for node in 1..count {
-        world.introduce(node, 0);
-        world.introduce(0, node);
-    }
+    world.introduce_to(1);
     let others = (2..=count).map(|node| format!("contact:node{node}")).collect();
     let word = create_group(&mut world, 0, "many", others);
     world.pass(A_WHILE);

@@ -206,12 +206,7 @@ fn a_member_who_was_never_heard_can_be_invited_again() {
 fn a_long_invitation_comes_by_relay_when_both_were_heard_in_a_chat() {
     let count = 52;
     let mut world = World::new(71, count, 1);
-    (0..count).for_each(|node| world.use_relays(node));
-    world.pass(A_WHILE);
-    for node in 1..count {
-        world.introduce(node, 0);
-        world.introduce(0, node);
-    }
+    world.introduce_to(1);
     world.pass(A_WHILE);
     // The second one is reached by the relay alone, the third one directly; the others are of no
     // interest.

@@ -235,13 +235,8 @@ fn what_waits_for_somebody_who_is_no_member_any_more_is_given_up() {
 #[test]
 fn whoever_was_away_until_the_tokens_that_they_know_are_over_gets_newer_ones_with_a_question() {
     let mut world = World::new(45, 3, 2);
-    (0..3).for_each(|node| world.use_relays(node));
-    world.pass(A_WHILE);
     // The second and the third one share nothing but the group.
-    for other in 1..3 {
-        world.introduce(0, other);
-        world.introduce(other, 0);
-    }
+    world.introduce_to(1);
     let others = vec!["contact:node2".into(), "contact:node3".into()];
     let word = create_group(&mut world, 0, "team", others);
     world.pass(A_WHILE);

@@ -4,8 +4,8 @@ use sremp_node::api::{Change, Command, EventBody, GroupState, GroupView, Message
 use sremp_sim::World;
 
 use crate::user::{
-    add_member, contacts, create_group, events, group, leave_group, link, message, promote,
-    remove_member, rename_group, requests, send, state, status, texts,
+    add_member, contacts, create_group, group, leave_group, link, message, promote, remove_member,
+    rename_group, requests, send, state, status, texts,
 };
 
 /// Virtual time in which anything that can arrive has arrived.
@@ -150,7 +150,8 @@ fn c01_same_name_and_another_key_is_somebody_else() {
     let all = contacts(&mut world, 0);
     assert_eq!(all.len(), 2, "two entries, never merged");
     assert!(all.iter().all(|contact| contact.name == "node2" && contact.name_is_shared));
-    let warned = events(&mut world, 0)
+    let warned = world
+        .events(0)
         .iter()
         .any(|event| matches!(event, EventBody::Contact { change: Change::NameClash, .. }));
     assert!(warned, "the user is told");

@@ -2,8 +2,8 @@
 //! form. Every story is told with these words.
 
 use sremp_node::api::{
-    Command, ContactView, ErrorKind, EventBody, GroupView, MessageKind, MessageState, MessageView,
-    Reply, RequestView, StatusView,
+    Command, ContactView, ErrorKind, GroupView, MessageKind, MessageState, MessageView, Reply,
+    RequestView, StatusView,
 };
 use sremp_sim::World;
 
@@ -108,17 +108,4 @@ pub(crate) fn remove_member(world: &mut World, host: usize, word: &str, who: &st
 
 pub(crate) fn leave_group(world: &mut World, host: usize, word: &str) {
     world.command(host, Command::GroupLeave { group: word.into() }).unwrap();
-}
-
-/// Everything that happened at a node, from the beginning.
-pub(crate) fn events(world: &mut World, host: usize) -> Vec<EventBody> {
-    let mut all = Vec::new();
-    let mut after = 0;
-    loop {
-        let command = Command::Events { after: Some(after), limit: 256 };
-        let page = ask!(world, host, command, Reply::Events);
-        let Some(last) = page.events.last() else { return all };
-        after = last.seq;
-        all.extend(page.events.into_iter().map(|event| event.body));
-    }
 }

@@ -5,7 +5,7 @@
 mod judge;
 
 use sremp_common::id::IdentityKey;
-use sremp_node::api::{Change, Command, Event, EventBody, Reply};
+use sremp_node::api::{Change, Command, EventBody, Reply};
 
 use crate::model::{Deed, GroupModel, Said};
 use crate::net::HostId;
@@ -15,8 +15,6 @@ use crate::world::World;
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
-/// Events that are read at once.
-const PAGE: u32 = 256;
 
 /// How hard a life is.
 #[derive(Clone, Debug)]
@@ -66,9 +64,7 @@ impl Knobs {
             ..Self::default()
         }
     }
-}
 
-impl Knobs {
     /// Some go on for hours without the others, and make changes there. (Machines that run cost a
     /// simulator their keep-alives: such lives take longer.)
     #[must_use]
@@ -179,36 +175,16 @@ impl Life {
 
     /// Times that a member went over to another branch.
     fn switches(&mut self, host: HostId) -> usize {
-        let mut count = 0;
-        let mut after = Some(0);
-        loop {
-            let command = Command::Events { after, limit: PAGE };
-            let Ok(Reply::Events(page)) = self.world.command(host, command) else { return count };
-            let Some(last) = page.events.last() else { return count };
-            after = Some(last.seq);
-            let switched = |event: &&Event| {
-                matches!(event.body, EventBody::Group { change: Change::Switched, .. })
-            };
-            count += page.events.iter().filter(switched).count();
-        }
+        let switched =
+            |body: &&EventBody| matches!(body, EventBody::Group { change: Change::Switched, .. });
+        self.world.events(host).iter().filter(switched).count()
     }
 
     // The beginning ---------------------------------------------------------------------------------
 
     fn begin(&mut self) {
         let nodes = self.world.nodes();
-        for node in 0..nodes {
-            self.world.use_relays(node);
-        }
-        self.world.pass(2 * SECOND);
-        for host in 0..self.hosts {
-            for other in (0..nodes).filter(|other| *other != host) {
-                self.world.introduce(host, other);
-                if other >= self.hosts {
-                    self.world.introduce(other, host);
-                }
-            }
-        }
+        self.world.introduce_to(self.hosts);
         let first = self.hosts.max(2) + self.choose(nodes - self.hosts.max(2) + 1);
         let members = (1..first).map(|other| format!("contact:{}", name(other))).collect();
         let command = Command::GroupCreate { name: "first name".to_owned(), members, suite: None };

@@ -6,7 +6,7 @@ use sremp_common::entropy::Entropy;
 use sremp_common::text::encode_relay_link;
 use sremp_common::time::{Instant, Now, Timestamp};
 use sremp_common::wire::{Endpoint, Host};
-use sremp_node::api::{ApiError, Command, Reply};
+use sremp_node::api::{ApiError, Command, EventBody, Reply};
 use sremp_node::groups::Suite;
 
 use sremp_relay::engine::EngineConfig;
@@ -189,14 +189,41 @@ impl World {
     /// # Panics
     /// When a node refuses.
     pub fn introduce_all(&mut self) {
+        self.introduce_to(self.nodes);
+    }
+
+    /// The same, but only the first so many nodes know everybody, and everybody knows them.
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub fn introduce_to(&mut self, hosts: usize) {
         for node in 0..self.nodes {
             self.use_relays(node);
         }
         self.pass(2_000);
-        for node in 0..self.nodes {
-            for other in (0..self.nodes).filter(|other| *other != node) {
-                self.introduce(node, other);
+        for host in 0..hosts {
+            for other in (0..self.nodes).filter(|other| *other != host) {
+                self.introduce(host, other);
+                if other >= hosts {
+                    self.introduce(other, host);
+                }
             }
+        }
+    }
+
+    /// Everything that happened at a node, from the beginning.
+    ///
+    /// # Panics
+    /// When the node refuses.
+    pub fn events(&mut self, host: HostId) -> Vec<EventBody> {
+        let mut all = Vec::new();
+        let mut after = 0;
+        loop {
+            let command = Command::Events { after: Some(after), limit: 256 };
+            let Ok(Reply::Events(page)) = self.command(host, command) else { panic!("no events") };
+            let Some(last) = page.events.last() else { return all };
+            after = last.seq;
+            all.extend(page.events.into_iter().map(|event| event.body));
         }
     }
 

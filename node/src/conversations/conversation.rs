@@ -167,6 +167,14 @@ impl Conversation {
         tx.read(Table::Conversations, &id.to_key())
     }
 
+    /// The conversation with a contact or of a group, a new one without a name where there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find_or_new(tx: &Tx, id: ConversationId) -> Result<Self, StoreError> {
+        Ok(Self::find(tx, id)?.unwrap_or_else(|| Self::new(id, String::new())))
+    }
+
     /// The conversation that stands on an MLS group.
     ///
     /// # Errors

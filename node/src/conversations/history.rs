@@ -210,8 +210,6 @@ impl MessageRow {
 
 /// Messages of a conversation among which our own are looked for.
 pub const MAX_LOOKED_THROUGH: usize = 20_000;
-/// So many are read at a time.
-const PAGE: usize = 1000;
 
 /// The tables of messages.
 #[derive(Debug)]
@@ -312,20 +310,46 @@ impl History {
         before: Option<&MessageRow>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, StoreError> {
-        let mut shown = Vec::new();
-        let mut before = before.cloned();
+        Self::wanted(tx, conversation, before.cloned(), (limit, usize::MAX), MessageRow::is_shown)
+    }
+
+    /// The newest `limit` messages of ours of which something can be sent, oldest first, among the
+    /// newest [`MAX_LOOKED_THROUGH`] of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn own(
+        tx: &Tx,
+        conversation: ConversationId,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        let bounds = (limit, MAX_LOOKED_THROUGH);
+        Self::wanted(tx, conversation, None, bounds, MessageRow::can_be_sent)
+    }
+
+    /// The newest `limit` messages before one (or of all) that are wanted, oldest first, among the newest
+    /// `most` or somewhat more.
+    fn wanted(
+        tx: &Tx,
+        conversation: ConversationId,
+        mut before: Option<MessageRow>,
+        (limit, most): (usize, usize),
+        is_wanted: fn(&MessageRow) -> bool,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        let (mut wanted, mut looked) = (Vec::new(), 0_usize);
         loop {
             let rows = Self::page(tx, conversation, before.as_ref(), limit)?;
             let was_all = rows.len() < limit;
+            looked = looked.saturating_add(rows.len());
             before = rows.first().cloned();
-            shown.extend(rows.into_iter().rev().filter(MessageRow::is_shown));
-            if was_all || shown.len() >= limit {
+            wanted.extend(rows.into_iter().rev().filter(is_wanted));
+            if was_all || wanted.len() >= limit || looked >= most {
                 break;
             }
         }
-        shown.truncate(limit);
-        shown.reverse();
-        Ok(shown)
+        wanted.truncate(limit);
+        wanted.reverse();
+        Ok(wanted)
     }
 
     /// The newest `limit` messages before one (or the newest of all), oldest first.
@@ -347,32 +371,6 @@ impl History {
             .collect::<Result<_, _>>()?;
         page.reverse();
         Ok(page)
-    }
-
-    /// The newest `limit` messages of ours of which something can be sent, oldest first, among the
-    /// newest [`MAX_LOOKED_THROUGH`] of all.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn own(
-        tx: &Tx,
-        conversation: ConversationId,
-        limit: usize,
-    ) -> Result<Vec<MessageRow>, StoreError> {
-        let mut own = Vec::new();
-        let mut before: Option<MessageRow> = None;
-        for _ in 0..MAX_LOOKED_THROUGH / PAGE {
-            let rows = Self::page(tx, conversation, before.as_ref(), PAGE)?;
-            let was_all = rows.len() < PAGE;
-            before = rows.first().cloned();
-            own.extend(rows.into_iter().rev().filter(MessageRow::can_be_sent));
-            if was_all || own.len() >= limit {
-                break;
-            }
-        }
-        own.truncate(limit);
-        own.reverse();
-        Ok(own)
     }
 
     /// Forgets a conversation's messages, at most `limit` at a time; answers whether all are gone.

@@ -1,8 +1,8 @@
-//! When members of a group were last heard, and when their keys in it changed last.
+//! When members of a group were added, were last heard, and renewed their keys in it last.
 //!
 //! Whoever writes nothing renews no keys: what is said to them is only as safe as keys of long ago. People
-//! are shown both times, and decide (RFC 9750, section 5: idle members). No rule of a group depends on
-//! them, and they are by our own clock.
+//! are shown that, and decide (RFC 9750, section 5: idle members). Who was added when says what of ours
+//! they may have missed. All of it is by our own clock, so no rule of a group depends on it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::store::{StoreError, Table, Tx, decode_row};
 /// A member who is heard all the time is noted this often.
 const NOTED_EVERY: Duration = Duration::from_secs(600);
 
-/// What is known of one member. Both are none while nothing has come.
+/// What is known of one member; nothing before something has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastHeard {
     /// When something of theirs came last, to within ten minutes.

@@ -67,8 +67,8 @@ struct VerdictRow {
 pub struct Deferred {
     /// When it came.
     pub received_at: Timestamp,
-    /// How many waited before it, ever: those of one author are read in the order in which they came,
-    /// because keys of messages that are far behind are gone.
+    /// Which of all that ever waited it is, as [`Inbox::defer`] counts: they are read in that order,
+    /// because the keys of an author's messages that are far behind are gone.
     #[serde(default)]
     pub number: u64,
     /// Through an admission that was meant for strangers.

@@ -64,6 +64,8 @@ pub struct Parcel {
     pub group: GroupId,
     /// When it was made.
     pub made: Timestamp,
+    /// Bytes of the blob.
+    pub length: usize,
     /// Recipients that still wait for it.
     waiting: u32,
     /// Some recipient has it.
@@ -96,8 +98,9 @@ impl Outbox {
         if recipients.is_empty() {
             return Ok(blob);
         }
-        let purpose = purpose.clone();
-        let parcel = Parcel { blob, purpose, group, made: now.wall, waiting, stored: false };
+        let (purpose, length) = (purpose.clone(), bytes.len());
+        let parcel =
+            Parcel { blob, purpose, group, made: now.wall, length, waiting, stored: false };
         parcel.write(tx)?;
         tx.put(Table::OutboxBlobs, &blob.to_be_bytes(), bytes);
         for recipient in recipients {

@@ -207,14 +207,20 @@ impl Node {
     }
 }
 
-/// A group named `team`, made by the first node, with all nodes in it.
-pub(super) fn team(nodes: &mut [Node]) -> GroupId {
+/// A group named `team`, made by the first node, to which all others were added at once; none has joined
+/// yet.
+pub(super) fn all_added(nodes: &mut [Node]) -> (GroupId, Changed) {
     let (first, rest) = nodes.split_first_mut().unwrap();
     let group = first.create(GroupKind::Group, "team");
     let packages = rest.iter_mut().map(|node| first.checked(node)).collect();
-    let changed = first.change(&group, Change::Add(packages)).unwrap();
+    (group, first.change(&group, Change::Add(packages)).unwrap())
+}
+
+/// The same, with all nodes in it.
+pub(super) fn team(nodes: &mut [Node]) -> GroupId {
+    let (group, changed) = all_added(nodes);
     let welcome = changed.welcome.unwrap();
-    for node in rest {
+    for node in nodes.iter_mut().skip(1) {
         assert_eq!(node.join(&welcome).unwrap().group, group);
     }
     group

@@ -225,19 +225,16 @@ impl Node {
             LastHeard::renewed(tx, &group, &by, now.wall)?;
         }
         for event in events {
-            if let GroupEvent::Added(who) | GroupEvent::Updated(who) = event {
-                moved.insert(who);
-            }
             if let GroupEvent::Added(who) = event {
+                moved.insert(who);
                 LastHeard::added(tx, &group, &who, now.wall)?;
             }
             if let GroupEvent::Updated(who) = event {
+                moved.insert(who);
                 LastHeard::renewed(tx, &group, &who, now.wall)?;
             }
             if let GroupEvent::Removed(who) | GroupEvent::Left(who) = event {
                 LastHeard::forget(tx, &group, &who);
-            }
-            if matches!(event, GroupEvent::Removed(_) | GroupEvent::Left(_)) {
                 // Whom they invited may have to be invited by another.
                 self.watch(conversation.id, now);
             }

@@ -23,9 +23,8 @@ use std::time::Duration;
 use sremp_common::id::{GroupId, IdentityKey};
 use sremp_common::time::{Instant, Now};
 
-pub(super) use self::case::Doubt;
-pub(super) use self::case::up_to;
 use self::case::{Case, pause};
+pub(super) use self::case::{Doubt, up_to};
 use super::{Node, NodeError};
 use crate::api::{self, HealingStep, HealingView};
 use crate::conversations::{Conversation, Standing, Unheard};
@@ -287,19 +286,18 @@ impl Node {
 
     /// Tells of groups in which another step of the ladder is taken now.
     fn tell_steps(&mut self, tx: &Tx, now: Now) -> Result<(), NodeError> {
-        let groups: Vec<GroupId> = self.healing.cases.keys().copied().collect();
-        for group in groups {
-            let step = self.healing_view(&group).map(|view| view.step);
-            let Some(case) = self.healing.cases.get_mut(&group) else { continue };
-            if case.told == step {
-                continue;
+        let mut news = Vec::new();
+        for (group, case) in &mut self.healing.cases {
+            let step = case.step();
+            if std::mem::replace(&mut case.told, step) != step {
+                news.extend(step.map(|step| (*group, step)));
             }
-            case.told = step;
+        }
+        for (group, step) in news {
             let change = match step {
-                None => continue,
-                Some(HealingStep::Checking) => api::Change::Checking,
-                Some(HealingStep::Rejoining) => api::Change::Rejoining,
-                Some(HealingStep::WaitingForAdmin) => api::Change::WaitingForAdmin,
+                HealingStep::Checking => api::Change::Checking,
+                HealingStep::Rejoining => api::Change::Rejoining,
+                HealingStep::WaitingForAdmin => api::Change::WaitingForAdmin,
             };
             self.tell_healing(tx, &group, change, now)?;
         }
@@ -358,8 +356,7 @@ impl Node {
                 if compared >= COMPARED_AT_ONCE {
                     break;
                 }
-                let summary = self.groups.summary(tx, &group)?;
-                if summary.active && summary.member(&who).is_some() {
+                if self.is_in_with_us(tx, &group, &who)? {
                     compared = compared.saturating_add(1);
                     self.compare(tx, &group, &who, now)?;
                 }
@@ -532,15 +529,7 @@ impl Node {
     /// What the user is shown of it.
     pub(super) fn healing_view(&self, group: &GroupId) -> Option<HealingView> {
         let case = self.healing.cases.get(group)?;
-        if case.doubt == Doubt::Unread || case.rounds == 0 && case.doubt != Doubt::OldCopy {
-            return None;
-        }
-        let step = match (case.waiting, case.doubt) {
-            (true, _) => HealingStep::WaitingForAdmin,
-            (false, Doubt::OldCopy) => HealingStep::Rejoining,
-            (false, Doubt::Forked) if !case.heard.is_empty() => HealingStep::Rejoining,
-            (false, _) => HealingStep::Checking,
-        };
+        let step = case.step()?;
         let why = match (case.waiting, case.doubt) {
             (true, _) => {
                 "no member offers a way back in; admins are asked to remove and add this node: \

@@ -80,13 +80,10 @@ impl Node {
                 };
                 let own = self.own.key();
                 self.notice(tx, &mut conversation, own, text, now)?;
-                conversation.save(tx)?;
             }
             let is_contact = Contacts::find(tx, who)?.is_some_and(|it| it.trust != Trust::Rejected);
             if is_contact && may_help {
-                let id = ConversationId::Contact(*who);
-                let mut chat = Conversation::find(tx, id)?
-                    .unwrap_or_else(|| Conversation::new(id, String::new()));
+                let mut chat = Conversation::find_or_new(tx, ConversationId::Contact(*who))?;
                 self.settled_group(tx, &mut chat, now)?;
                 chat.save(tx)?;
             }

@@ -24,8 +24,8 @@ const BYTES_PER_MILLISECOND: usize = 32;
 /// Why a parcel is given up after its lifetime.
 const TOO_OLD: &str = "no mailbox took it for 30 days";
 
-/// What was tried for as long is not tried again for somebody with whom we do not share the group any more: what
-/// opened their mailboxes to its members ends soon.
+/// What was tried for as long is not tried again for somebody with whom we do not share the group any
+/// more: what opened their mailboxes to its members ends soon.
 const FORMER_LIFETIME: Duration = Duration::from_secs(3600);
 /// Why it is given up then.
 const FORMER: &str = "they are no member of the group any more";

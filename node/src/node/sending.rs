@@ -125,8 +125,7 @@ impl Node {
             )
             .into());
         }
-        let conversation =
-            Conversation::find(tx, id)?.unwrap_or_else(|| Conversation::new(id, String::new()));
+        let conversation = Conversation::find_or_new(tx, id)?;
         match conversation.standing {
             Standing::Active => Ok(conversation),
             Standing::Leaving | Standing::Left => {
@@ -298,21 +297,14 @@ impl Node {
         };
         let written = self.written_in(tx, group, now)?;
         let members = self.groups.member_count(tx, group)?;
-        let most = MAX_BLIND_COPIES.checked_div(members).unwrap_or(0);
-        let blind = written.iter().filter(|row| !row.receipts).count();
-        let mut surplus = blind.saturating_sub(most);
-        for mut row in written {
+        let first = newest_unproved(&written, MAX_BLIND_COPIES.checked_div(members).unwrap_or(0));
+        for (place, mut row) in written.into_iter().enumerate() {
             let Some((_, state)) = row.sealed_in.filter(|(sealed, _)| sealed == group) else {
                 continue;
             };
             let is_lost = !self.groups.is_on_branch(tx, group, &state)?;
-            let unconfirmed = if row.receipts {
-                row.recipients.iter().any(waits)
-            } else {
-                let is_within = surplus == 0;
-                surplus = surplus.saturating_sub(1);
-                is_within
-            };
+            let unconfirmed =
+                if row.receipts { row.recipients.iter().any(waits) } else { place >= first };
             if is_lost || (lost && unconfirmed) {
                 self.seal_message(tx, group, &mut row, now)?;
             }
@@ -368,24 +360,20 @@ impl Node {
             return Ok(Vec::new());
         };
         let rows = History::own(tx, conversation.id, MAX_RESENT)?;
-        let unproved = |row: &MessageRow| !row.receipts;
-        let mut too_many =
-            rows.iter().filter(|row| unproved(row)).count().saturating_sub(MAX_RESENT_BLINDLY);
-        let mut written = Vec::new();
-        for row in rows {
-            let Some(sealed_in) = row.sealed_in else { continue };
-            if unproved(&row) {
-                let is_old = now.wall.since(row.sent_at) > MAX_PAST_TIME;
-                let surplus = too_many > 0;
-                too_many = too_many.saturating_sub(1);
-                if is_old || surplus || sealed_in.0 != *group {
-                    continue;
-                }
-            }
-            written.push(row);
-        }
-        Ok(written)
+        let first = newest_unproved(&rows, MAX_RESENT_BLINDLY);
+        let is_missed = |(place, row): &(usize, MessageRow)| {
+            let is_old = now.wall.since(row.sent_at) > MAX_PAST_TIME;
+            let is_new = *place >= first && !is_old;
+            row.sealed_in.is_some_and(|(sealed, _)| row.receipts || is_new && sealed == *group)
+        };
+        Ok(rows.into_iter().enumerate().filter(is_missed).map(|(_, row)| row).collect())
     }
+}
+
+/// The place of the first of the newest so many messages that nobody confirms.
+fn newest_unproved(rows: &[MessageRow], most: usize) -> usize {
+    let unproved = rows.iter().enumerate().rev().filter(|(_, row)| !row.receipts);
+    unproved.take(most).last().map_or(rows.len(), |(place, _)| place)
 }
 
 /// What is encrypted for a message of ours; nothing when nothing of it can be sent any more.

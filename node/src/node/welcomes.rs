@@ -23,7 +23,7 @@ use super::receive::{SEALED_WELCOME, welcome_bytes};
 use super::{Node, NodeError};
 use crate::api::ApiError;
 use crate::conversations::Unheard;
-use crate::delivery::{Inbox, Outbox, Parcel, Purpose, Verdict};
+use crate::delivery::{Inbox, Parcel, Purpose, Verdict};
 use crate::groups::{Changed, MAX_TREE, Welcomes};
 use crate::identity::{Reach, TokenSource};
 use crate::store::Tx;
@@ -140,8 +140,7 @@ impl Node {
         has_failed: bool,
     ) -> Result<Option<Token>, NodeError> {
         let is_invitation = matches!(parcel.purpose, Purpose::Welcome(..));
-        let length = if is_invitation { Outbox::bytes(tx, parcel.blob)? } else { None };
-        if length.is_none_or(|bytes| bytes.len() <= MAX_BLOB_STRANGER) {
+        if !is_invitation || parcel.length <= MAX_BLOB_STRANGER {
             return Ok(None);
         }
         let tokens = self.proven_tokens(tx, &parcel.group, who, reach)?;

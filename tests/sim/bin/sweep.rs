@@ -1,6 +1,6 @@
-//! Runs many seeds on all cores: `sweep [mixed | groups | split | hard] [--seeds COUNT] [--from FIRST]`. A seed
-//! that fails prints itself and how the run went; the exit code says whether any did. To look at
-//! one of them, `--log FILTER` (as `sremp_node=debug`) prints what its machines log, on one core.
+//! Runs many seeds on all cores: `sweep [mixed | groups | split | hard] [--seeds COUNT] [--from FIRST]`.
+//! A seed that fails prints itself and how the run went; the exit code says whether any did. To look
+//! at one of them, `--log FILTER` (as `sremp_node=debug`) prints what its machines log, on one core.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -33,10 +33,19 @@ pub(super) fn forge_from(
     spoil: impl Fn(&mut Vec<u8>),
     f: impl FnOnce(&mut MlsGroup, &Provider<'_>, &LeafSigner) -> MlsMessageOut,
 ) -> Vec<u8> {
-    let tx = node.store.begin().unwrap();
-    let tip = node.groups.record(&tx, group).unwrap().tip();
-    let loaded = node.groups.take(&tx, group, tip).unwrap();
-    let scratch = node.groups.engine.provider(&tx, StateId::new([9; 16]));
+    forge_with(&mut node.groups, &node.store.begin().unwrap(), group, spoil, f)
+}
+
+fn forge_with(
+    groups: &mut Groups,
+    tx: &Tx,
+    group: &GroupId,
+    spoil: impl Fn(&mut Vec<u8>),
+    f: impl FnOnce(&mut MlsGroup, &Provider<'_>, &LeafSigner) -> MlsMessageOut,
+) -> Vec<u8> {
+    let tip = groups.record(tx, group).unwrap().tip();
+    let loaded = groups.take(tx, group, tip).unwrap();
+    let scratch = groups.engine.provider(tx, StateId::new([9; 16]));
     scratch.storage.copy_from(tip).unwrap();
     for (key, mut value) in tx.scan_prefix(Table::Mls, &[9; 16], usize::MAX).unwrap() {
         spoil(&mut value);
@@ -44,7 +53,7 @@ pub(super) fn forge_from(
     }
     let storage: &Storage<'_> = &scratch.storage;
     let mut mls = MlsGroup::load(storage, &states::mls_id(group)).unwrap().unwrap();
-    let message = f(&mut mls, &scratch, &node.signer).to_bytes().unwrap();
+    let message = f(&mut mls, &scratch, &groups.signer).to_bytes().unwrap();
     loaded.keys.unwrap().wrap([1; 24], KIND_MLS, &message).unwrap()
 }
 
@@ -58,24 +67,44 @@ struct Odd {
 }
 
 fn forge_commit(node: &mut Node, group: &GroupId, odd: Odd) -> Vec<u8> {
-    forge(node, group, |mls, provider, signer| {
-        let mut builder = mls
-            .commit_builder()
-            .propose_adds(odd.adds)
-            .add_proposals(odd.proposals)
-            .leaf_node_parameters(odd.leaf);
-        if let Some(extensions) = odd.extensions {
-            builder = builder.propose_group_context_extensions(extensions).unwrap();
-        }
-        builder
-            .load_psks(provider.storage())
-            .unwrap()
-            .build(provider.rand(), provider.crypto(), signer, |_| true)
-            .unwrap()
-            .stage_commit(provider)
-            .unwrap()
-            .into_commit()
-    })
+    forge(node, group, |mls, provider, signer| odd_commit(mls, provider, signer, odd))
+}
+
+fn odd_commit(
+    mls: &mut MlsGroup,
+    provider: &Provider<'_>,
+    signer: &LeafSigner,
+    odd: Odd,
+) -> MlsMessageOut {
+    let mut builder = mls
+        .commit_builder()
+        .propose_adds(odd.adds)
+        .add_proposals(odd.proposals)
+        .leaf_node_parameters(odd.leaf);
+    if let Some(extensions) = odd.extensions {
+        builder = builder.propose_group_context_extensions(extensions).unwrap();
+    }
+    builder
+        .load_psks(provider.storage())
+        .unwrap()
+        .build(provider.rand(), provider.crypto(), signer, |_| true)
+        .unwrap()
+        .stage_commit(provider)
+        .unwrap()
+        .into_commit()
+}
+
+/// For tests of whole nodes.
+impl Groups {
+    /// A commit that leaves the group without an admin, wrapped as it should be.
+    pub(crate) fn commit_against_the_rules(&mut self, tx: &Tx, group: &GroupId) -> Vec<u8> {
+        let tip = self.record(tx, group).unwrap().tip();
+        let nobody = self.view(tx, group, tip).unwrap().policy.clone().demoted(&self.own);
+        let commit = |mls: &mut MlsGroup, provider: &Provider<'_>, signer: &LeafSigner| {
+            odd_commit(mls, provider, signer, with_policy(&nobody))
+        };
+        forge_with(self, tx, group, |_| {}, commit)
+    }
 }
 
 fn with_policy(policy: &Policy) -> Odd {

@@ -13,7 +13,6 @@ use openmls_traits::types::{
 use super::attacks::{forge, forge_from};
 use super::rejoin::{offer, rejoin};
 use super::*;
-use crate::groups::extension::group_extensions;
 use crate::groups::message::KIND_MLS;
 
 /// Nobody compares histories: that one member was told one thing and another one another is noticed by
@@ -234,28 +233,4 @@ fn m15_a_path_that_is_wrong_for_one_member_does_not_keep_it_out() {
     assert_agree(&mut nodes[1..], &group);
     let blob = nodes[1].send(&group, "with you again");
     assert_eq!(nodes[2].read(&blob), "with you again");
-}
-
-/// For tests of whole nodes.
-impl Groups {
-    /// A commit that leaves the group without an admin, wrapped as it should be.
-    pub(crate) fn commit_against_the_rules(&mut self, tx: &Tx, group: &GroupId) -> Vec<u8> {
-        let tip = self.record(tx, group).unwrap().tip();
-        let Loaded { mut mls, view, keys, .. } = self.take(tx, group, tip).unwrap();
-        let nobody = view.policy.clone().demoted(&self.own);
-        let scratch = self.engine.provider(tx, StateId::new([9; 16]));
-        scratch.storage.copy_from(tip).unwrap();
-        let commit = mls
-            .commit_builder()
-            .propose_group_context_extensions(group_extensions(nobody.encode()).unwrap())
-            .unwrap()
-            .load_psks(scratch.storage())
-            .unwrap()
-            .build(scratch.rand(), scratch.crypto(), &self.signer, |_| true)
-            .unwrap()
-            .stage_commit(&scratch)
-            .unwrap()
-            .into_commit();
-        keys.unwrap().wrap([1; 24], KIND_MLS, &commit.to_bytes().unwrap()).unwrap()
-    }
 }

@@ -280,11 +280,9 @@ fn a_taker_gets_a_key_package_for_each_suite_and_uses_one() {
 fn a_thousand_are_added_by_one_commit_and_talk() {
     const MEMBERS: u64 = 1000;
     let mut all = nodes(MEMBERS);
-    let (first, rest) = all.split_first_mut().unwrap();
-    let group = first.create(GroupKind::Group, "crowd");
-    let packages = rest.iter_mut().map(|node| first.checked(node)).collect();
-    let welcome = first.change(&group, Change::Add(packages)).unwrap().welcome.unwrap();
-    let [a, .., b] = rest else { unreachable!() };
+    let (group, changed) = all_added(&mut all);
+    let welcome = changed.welcome.unwrap();
+    let [first, a, .., b] = &mut all[..] else { unreachable!() };
     for node in [&mut *a, &mut *b] {
         assert_eq!(node.join(&welcome).unwrap().members.len(), 1000);
     }
@@ -333,10 +331,8 @@ fn the_tree_of_the_largest_group_fits_into_a_blob() {
 fn two_hundred_join_by_parts_with_the_tree_in_common() {
     const MEMBERS: u64 = 200;
     let mut team_nodes = nodes(MEMBERS);
+    let (_, changed) = all_added(&mut team_nodes);
     let (first, rest) = team_nodes.split_first_mut().unwrap();
-    let group = first.create(GroupKind::Group, "team");
-    let packages = rest.iter_mut().map(|node| first.checked(node)).collect();
-    let changed = first.change(&group, Change::Add(packages)).unwrap();
     let welcomes = changed.welcomes().unwrap();
     assert_eq!(welcomes.parts.len(), rest.len());
     let parts: usize = welcomes.parts.iter().map(Vec::len).sum();

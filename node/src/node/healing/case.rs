@@ -99,6 +99,19 @@ impl Case {
         (self.behind || self.futile > 0) && self.asked_in == *tip
     }
 
+    /// The step that people are shown; none while it may be nothing.
+    pub(super) fn step(&self) -> Option<HealingStep> {
+        if self.doubt == Doubt::Unread || self.rounds == 0 && self.doubt != Doubt::OldCopy {
+            return None;
+        }
+        Some(match (self.waiting, self.doubt) {
+            (true, _) => HealingStep::WaitingForAdmin,
+            (false, Doubt::OldCopy) => HealingStep::Rejoining,
+            (false, Doubt::Forked) if !self.heard.is_empty() => HealingStep::Rejoining,
+            (false, _) => HealingStep::Checking,
+        })
+    }
+
     /// Whether members' commits were brought in vain, or nothing of ours may be used any more.
     pub(super) fn is_stuck(&self) -> bool {
         self.doubt == Doubt::OldCopy || self.futile >= MAX_FUTILE
