@@ -378,6 +378,37 @@ fn an_invitation_that_a_relay_lost_is_sent_again() {
     }
 }
 
+/// A relay lost an invitation whose author has left since. Another admin makes it anew: one whom the
+/// invited knows, and not the one on whose invitation it would have to decide.
+#[test]
+fn an_invitation_whose_author_has_left_is_made_anew_by_an_admin_whom_the_invited_knows() {
+    let mut world = World::new(22, 4, 2);
+    world.introduce_to(1);
+    let known = if world.node(1).key() < world.node(2).key() { 2 } else { 1 };
+    world.introduce(known, 3);
+    world.introduce(3, known);
+    let word = create_group(&mut world, 0, "team", vec!["node2".into(), "node3".into()]);
+    world.pass(A_WHILE);
+    for admin in ["node2", "node3"] {
+        promote(&mut world, 0, &word, admin);
+    }
+    world.crash(3);
+    add_member(&mut world, 0, &word, "node4");
+    world.pass(A_WHILE);
+    world.lose_everything([4, 5]);
+    leave_group(&mut world, 0, &word);
+    world.pass(A_WHILE);
+    world.start(3);
+    // Asked twice, because it is the second one that knows them, and invited an hour after it began.
+    world.pass(80 * MINUTE);
+    assert_agree(&mut world, &[1, 2, 3], &word);
+    send(&mut world, 3, &word, "here I am");
+    world.pass(A_WHILE);
+    for host in 1..4 {
+        assert_eq!(texts(&mut world, host, &word), ["here I am"], "host {host}");
+    }
+}
+
 #[test]
 fn whoever_was_removed_while_away_for_longer_than_states_are_kept_is_told() {
     let (mut world, word) = team(17, 3);

@@ -401,7 +401,8 @@ impl World {
         let Machine::Node(node) = &mut self.machines[host] else { panic!("not a node") };
         let (wants, reply) = node.command(command, now);
         self.look_when_to_wake(host);
-        if !matches!(name, "history" | "message show" | "status" | "group show" | "events") {
+        let looks = ["history", "message show", "status", "group show", "events", "requests list"];
+        if !looks.contains(&name) {
             let outcome = reply.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
             self.note(host, &format!("{name}: {outcome}"));
         }

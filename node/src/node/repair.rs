@@ -10,8 +10,9 @@
 //!   not confirmed for long ─→ asked where they stand ─→ answered ─┴─→ sent again
 //! ```
 //! Whoever is away needs no second copy: a question is small, and asked more and more rarely. Who was
-//! invited and never heard gets the invitation again, with a question, or a new one if whoever
-//! invited them is gone. Whoever wants to leave says so as rarely, until somebody has carried it out.
+//! invited and never heard gets the invitation again, with a question, or, if whoever invited them is
+//! gone, a new one by an admin. Whoever wants to leave says so as rarely, until somebody has carried it
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::{Node, NodeError};
 use crate::api::MessageState;
 use crate::conversations::{Conversation, ConversationId, History, MessageRow, Standing, Unheard};
 use crate::groups::{Role, Wants};
+use crate::identity::Contacts;
 use crate::store::Tx;
 
 /// Age at which an unconfirmed message is sent again, doubled with each time that it was, and the pause
@@ -48,6 +50,19 @@ const MAX_RETURNS: u32 = 3;
 /// Conversations that are watched, and members and messages that are remembered, at a time.
 const MAX_WATCHED: usize = 4096;
 
+/// Questions at most that an admin lets pass for those before it, until it invites somebody again whose
+/// inviter has gone: the silence is doubled with each.
+const LAST_TURN: usize = 3;
+
+/// A member who was never heard and whose inviter has gone.
+struct Orphan {
+    group: GroupId,
+    who: IdentityKey,
+    /// Admins that invite them before us: those with lower identity keys, and, if they are no contact
+    /// of ours, all. To a stranger's invitation they would have to say yes, and others may know them.
+    turn: usize,
+}
+
 /// What repair keeps in memory. After a restart every conversation is watched again.
 #[derive(Debug, Default)]
 pub(super) struct Repair {
@@ -61,8 +76,8 @@ pub(super) struct Repair {
     /// When messages were encrypted last, and how often. By no wall clock: one that was wrong must not
     /// keep a message from being sent again.
     sealed: BTreeMap<MessageId, (Instant, u32)>,
-    /// Members whose inviter has gone, and who were asked whether they are there.
-    orphans: BTreeSet<(GroupId, IdentityKey)>,
+    /// Members whose inviter has gone, and how often they were asked whether they are there.
+    orphans: BTreeMap<(GroupId, IdentityKey), usize>,
     /// Members who were back, to whom what may be missed was sent: since when, and how often.
     returned: BTreeMap<(GroupId, IdentityKey), (Instant, u32)>,
     /// Members who are invited again now.
@@ -230,19 +245,8 @@ impl Node {
             }
             let silence = silence.saturating_mul(2).min(LONGEST_SILENCE);
             self.repair.watched.insert(id, (now.instant + silence, silence));
-            for (group, who) in orphans.into_iter().take(ASKED_AT_ONCE) {
-                if self.repair.orphans.len() >= MAX_WATCHED {
-                    self.repair.orphans.clear();
-                }
-                // Many read, and write nothing that we would hear: they are asked first.
-                if self.repair.orphans.insert((group, who)) {
-                    self.ask_again(tx, &group, &who, Wants::Answer, now)?;
-                } else {
-                    // A refusal undoes no more than this.
-                    self.accept(tx)?;
-                    self.attempt(tx, |node, tx| node.invite_again(tx, group, who, now))?;
-                    self.repair.orphans.remove(&(group, who));
-                }
+            for orphan in orphans.into_iter().take(ASKED_AT_ONCE) {
+                self.adopt(tx, orphan, now)?;
             }
             for group in conversation.groups.iter().filter(|_| leaving) {
                 self.propose_leave_once_more(tx, group, now)?;
@@ -281,13 +285,9 @@ impl Node {
         Ok(silent)
     }
 
-    /// Members who were never heard and whose inviter has gone since, when it is on us to invite them
-    /// again: on the admin with the lowest identity key.
-    fn orphans(
-        &mut self,
-        tx: &Tx,
-        conversation: &Conversation,
-    ) -> Result<Vec<(GroupId, IdentityKey)>, NodeError> {
+    /// Members who were never heard and whose inviter has gone since, if it may be on us to invite
+    /// them again.
+    fn orphans(&mut self, tx: &Tx, conversation: &Conversation) -> Result<Vec<Orphan>, NodeError> {
         let mut orphans = Vec::new();
         for group in &conversation.groups {
             let unheard = Unheard::added_by(tx, group)?;
@@ -296,16 +296,38 @@ impl Node {
             }
             let Some(summary) = self.acting_admin(tx, group)? else { continue };
             let admins = summary.members.iter().filter(|member| member.role == Role::Admin);
-            if admins.map(|admin| admin.identity_key).min() != Some(self.own.key()) {
-                continue;
-            }
+            let (lower, higher): (Vec<_>, Vec<_>) =
+                admins.map(|admin| admin.identity_key).partition(|key| *key < self.own.key());
             let is_in = |who: &IdentityKey| summary.member(who).is_some();
             let leaves = |who: &IdentityKey| summary.leave_proposed.contains(who);
             let unheard = unheard.into_iter();
-            let orphaned = unheard.filter(|(who, by)| is_in(who) && !leaves(who) && !is_in(by));
-            orphans.extend(orphaned.map(|(who, _)| (*group, who)));
+            for (who, _) in unheard.filter(|(who, by)| is_in(who) && !leaves(who) && !is_in(by)) {
+                let is_contact = Contacts::find(tx, &who)?.is_some();
+                let before = lower.len() + if is_contact { 0 } else { higher.len() };
+                orphans.push(Orphan { group: *group, who, turn: before.min(LAST_TURN) });
+            }
         }
         Ok(orphans)
+    }
+
+    /// Asks a member whose inviter has gone, or invites them again when those before us have had their
+    /// turns.
+    fn adopt(&mut self, tx: &Tx, orphan: Orphan, now: Now) -> Result<(), NodeError> {
+        let Orphan { group, who, turn } = orphan;
+        if self.repair.orphans.len() >= MAX_WATCHED {
+            self.repair.orphans.clear();
+        }
+        let asked = self.repair.orphans.entry((group, who)).or_default();
+        // Many read, and write nothing that we would hear: they are asked first.
+        if *asked <= turn {
+            *asked = asked.saturating_add(1);
+            return self.ask_again(tx, &group, &who, Wants::Answer, now);
+        }
+        self.repair.orphans.remove(&(group, who));
+        // A refusal undoes no more than this.
+        self.accept(tx)?;
+        self.attempt(tx, |node, tx| node.invite_again(tx, group, who, now))?;
+        Ok(())
     }
 
     fn repair_conversation(
