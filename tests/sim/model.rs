@@ -229,7 +229,7 @@ impl GroupModel {
             .collect();
         let (was, is) = (self.agreed.admins.contains(&who), now.admins.contains(&who));
         // Where no admin is left, some member becomes one.
-        let inherits = is && !self.agreed.admins.iter().any(|admin| self.is_left_alone(*admin));
+        let inherits = is && !self.agreed.admins.iter().any(|admin| self.is_steady_admin(*admin));
         match changes[..] {
             [] if was != is && !inherits => {
                 Some(format!("nobody changed the role of node{}", who + 1))
