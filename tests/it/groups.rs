@@ -147,7 +147,7 @@ fn keys_are_renewed_once_a_week_however_often_somebody_writes() {
 #[test]
 fn lives_that_are_kept() {
     // The last two are lives of groups with the post-quantum suite.
-    for seed in [6, 12, 14, 16, 25, 576, 3650, 9249, 11013, 12028, 12353, 16938, 3, 7] {
+    for seed in [6, 12, 14, 16, 25, 576, 3650, 9249, 11013, 12028, 12353, 16938, 19891, 3, 7] {
         let report = sremp_sim::run_group_seed(seed, &Knobs::default());
         assert!(report.messages > 0, "seed {seed} says nothing");
     }

@@ -366,7 +366,8 @@ impl Node {
     }
 
     /// A member is there: it gets its invitation again if it was never heard, and else the one with the
-    /// lower key asks where the other stands.
+    /// lower key asks where the other stands. So does whoever has heard of nothing since the other
+    /// invited them: they may be out again, and then the other does not know that it has to be asked.
     fn compare(
         &mut self,
         tx: &Tx,
@@ -374,7 +375,7 @@ impl Node {
         who: &IdentityKey,
         now: Now,
     ) -> Result<(), NodeError> {
-        let begins = self.own.key() < *who;
+        let begins = self.own.key() < *who || self.groups.was_invited_by(tx, group, who)?;
         if !begins && !Unheard::contains(tx, group, who)? {
             return Ok(());
         }
