@@ -58,8 +58,9 @@ const LAST_TURN: usize = 3;
 struct Orphan {
     group: GroupId,
     who: IdentityKey,
-    /// Admins that invite them before us: those with lower identity keys, and, if they are no contact
-    /// of ours, all. To a stranger's invitation they would have to say yes, and others may know them.
+    /// Turns that pass before ours: one for each admin with a lower identity key, or, if they are no
+    /// contact of ours, one for each admin. To a stranger's invitation they would have to say yes, and
+    /// others may know them.
     turn: usize,
 }
 
@@ -286,7 +287,7 @@ impl Node {
     }
 
     /// Members who were never heard and whose inviter has gone since, if it may be on us to invite
-    /// them again.
+    /// them again; of each group as many as are asked at a time.
     fn orphans(&mut self, tx: &Tx, conversation: &Conversation) -> Result<Vec<Orphan>, NodeError> {
         let mut orphans = Vec::new();
         for group in &conversation.groups {
@@ -296,15 +297,15 @@ impl Node {
             }
             let Some(summary) = self.acting_admin(tx, group)? else { continue };
             let admins = summary.members.iter().filter(|member| member.role == Role::Admin);
-            let (lower, higher): (Vec<_>, Vec<_>) =
-                admins.map(|admin| admin.identity_key).partition(|key| *key < self.own.key());
+            let lower = admins.clone().filter(|admin| admin.identity_key < self.own.key()).count();
+            let all = admins.count();
             let is_in = |who: &IdentityKey| summary.member(who).is_some();
             let leaves = |who: &IdentityKey| summary.leave_proposed.contains(who);
             let unheard = unheard.into_iter();
-            for (who, _) in unheard.filter(|(who, by)| is_in(who) && !leaves(who) && !is_in(by)) {
-                let is_contact = Contacts::find(tx, &who)?.is_some();
-                let before = lower.len() + if is_contact { 0 } else { higher.len() };
-                orphans.push(Orphan { group: *group, who, turn: before.min(LAST_TURN) });
+            let orphaned = unheard.filter(|(who, by)| is_in(who) && !leaves(who) && !is_in(by));
+            for (who, _) in orphaned.take(ASKED_AT_ONCE) {
+                let turn = if Contacts::find(tx, &who)?.is_some() { lower } else { all };
+                orphans.push(Orphan { group: *group, who, turn: turn.min(LAST_TURN) });
             }
         }
         Ok(orphans)

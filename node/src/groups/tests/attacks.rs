@@ -422,15 +422,7 @@ fn commits_against_the_rules_are_refused() {
         let id = PreSharedKeyId::new(suite().mls(), provider.rand(), psk).unwrap();
         id.store(provider, &[7; 32]).unwrap();
         let proposal = Proposal::PreSharedKey(Box::new(PreSharedKeyProposal::new(id)));
-        mls.commit_builder()
-            .add_proposal(proposal)
-            .load_psks(provider.storage())
-            .unwrap()
-            .build(provider.rand(), provider.crypto(), signer, |_| true)
-            .unwrap()
-            .stage_commit(provider)
-            .unwrap()
-            .into_commit()
+        odd_commit(mls, provider, signer, Odd { proposals: vec![proposal], ..Odd::default() })
     });
     let result = a.open(&psk);
     assert!(
